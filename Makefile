@@ -1,0 +1,42 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+PYTHON ?= python3
+BIN    := .venv/bin
+GOLDEN ?= ../shared/golden
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup demo test golden parity lint clean
+help:    ## this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv/stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+# torch stays out of .venv: it lives where the comparisons with PyTorch run, and nowhere else.
+.venv-parity/stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/pip install -q -c constraints.txt -e '.[dev]' torch==2.13.0
+	touch $@
+
+setup: .venv/stamp ## make .venv with everything the tests need
+
+demo: .venv/stamp ## turn the bundled picture and recording into a talking video (IMAGE=, AUDIO=, OUTPUT= to change)
+	$(BIN)/python -m stableavatar_jax.demo $(if $(IMAGE),--image $(IMAGE)) $(if $(AUDIO),--audio $(AUDIO)) $(if $(OUTPUT),--output $(OUTPUT))
+
+test: lint ## all tests but the reference numbers and the comparisons with PyTorch
+	$(BIN)/python -m pytest -q -n 2 tests --ignore tests/golden --ignore tests/parity --jaxtyping-packages=stableavatar_jax,beartype.beartype
+
+golden: .venv/stamp ## the reference numbers in GOLDEN (default ../shared/golden)
+	$(BIN)/python -m pytest -q -n 2 tests/golden --golden $(GOLDEN)
+
+parity: .venv-parity/stamp ## against PyTorch and transformers, in an environment of its own
+	.venv-parity/bin/python -m pytest -q tests/parity
+
+lint: .venv/stamp ## ruff, import layers, types
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+clean:   ## remove the environments
+	rm -rf .venv .venv-parity

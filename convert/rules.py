@@ -1,0 +1,182 @@
+"""Rules between PyTorch tensor names and paths of the params tree, read in both directions.
+
+A rule says which slice of which parameter one PyTorch tensor fills. A part's table of rules is a plain list, made
+from the part's config; `load` reads it from left to right, `export` from right to left. Nothing may be missing, left
+over or of another shape.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Op:
+    """A change of layout, and the change that undoes it."""
+
+    forward: Callable[[np.ndarray], np.ndarray]
+    inverse: Callable[[np.ndarray], np.ndarray]
+
+
+def _moves(*order: int) -> Op:
+    back = tuple(int(i) for i in np.argsort(order))
+    return Op(lambda x: x.transpose(order), lambda x: x.transpose(back))
+
+
+KEEP = Op(lambda x: x, lambda x: x)
+LINEAR = _moves(1, 0)  # (out, in) -> [in, out]
+CONV1D = _moves(2, 1, 0)  # (out, in, k) -> [k, in, out]
+CONV2D = _moves(2, 3, 1, 0)  # (out, in, h, w) -> [h, w, in, out]
+CONV3D = _moves(2, 3, 4, 1, 0)  # (out, in, t, h, w) -> [t, h, w, in, out]
+FLAT = Op(lambda x: x.reshape(-1), lambda x: x)  # given back its shape by `Rule.source_shape`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """PyTorch tensor `source` fills a slice of the parameter at path `target` (joined by `/`)."""
+
+    source: str
+    target: str
+    op: Op = KEEP
+    stack: int | None = None
+    """Index on the target's first axis, where layers are stacked."""
+    part: tuple[int, int] | None = None
+    """(k, n): the k-th of n equal parts of the target's last axis, where projections are fused."""
+    source_shape: tuple[int, ...] | None = None
+    """The PyTorch shape, where the op alone cannot give it back (size-1 axes)."""
+
+    def slot(self, target: np.ndarray) -> np.ndarray:
+        """The slice of the whole parameter that this rule's tensor fills (a view)."""
+        view = target if self.stack is None else target[self.stack]
+        if self.part is None:
+            return view
+        k, n = self.part
+        size = view.shape[-1] // n
+        return view[..., k * size : (k + 1) * size]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """One way a part's weights are named on disk."""
+
+    name: str
+    rules: Callable[[Any], list[Rule]]
+    """From the part's config to its table."""
+    ignored: tuple[str, ...] = ()
+    """Patterns (fnmatch) of tensors a real file holds besides, with no place in the part."""
+    optional: tuple[str, ...] = ()
+    """Patterns of tensors a real file may lack; the parameter is then zero."""
+
+
+class MismatchError(ValueError):
+    """The tensors of a file and the parameters of a part do not match one to one."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a load passed over by rule: tensors ignored, and parameters left zero."""
+
+    ignored: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dict -> {path joined by "/": leaf}."""
+    return traverse_util.flatten_dict(dict(tree), sep="/")
+
+
+def unflatten(flat: Mapping[str, Any]) -> Tree:
+    """{path joined by "/": leaf} -> nested dict."""
+    return traverse_util.unflatten_dict(dict(flat), sep="/")
+
+
+def choose(namings: Iterable[Naming], config: Any, names: Iterable[str]) -> Naming:
+    """The naming whose table knows most of the tensor names; raises MismatchError where none knows any."""
+    names = set(names)
+    known = {naming: len(names & {rule.source for rule in naming.rules(config)}) for naming in namings}
+    best = max(known, key=lambda naming: known[naming])
+    if known[best] == 0:
+        raise MismatchError(
+            f"none of its {len(names)} tensors has a name of this part (the file starts with {sorted(names)[:3]}); "
+            "check --part, or that the file is the one the README names"
+        )
+    return best
+
+
+def load(
+    naming: Naming,
+    config: Any,
+    source: Mapping[str, np.ndarray],
+    abstract: Mapping[str, Any],
+    *,
+    dtype: Any = None,
+    empty: Callable[[str, tuple[int, ...], Any], np.ndarray] = lambda path, shape, dtype: np.empty(shape, dtype),
+) -> tuple[Tree, Report]:
+    """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
+
+    One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
+    (path, shape, dtype). Raises MismatchError that lists every missing, unused and mis-shaped tensor.
+    """
+    rules = naming.rules(config)
+    targets = flatten(abstract)
+    names = set(source)
+    listed = {rule.source for rule in rules}
+    ignored = sorted(n for n in names - listed if _matches(n, naming.ignored))
+    absent = sorted(n for n in listed - names if _matches(n, naming.optional))
+    problems = [f"unused tensor {n}" for n in sorted(names - listed - set(ignored))]
+    problems += [f"missing tensor {n}" for n in sorted(listed - names - set(absent))]
+    problems += [f"no rule fills parameter {path}" for path in sorted(set(targets) - {r.target for r in rules})]
+    problems += [f"no parameter {path}" for path in sorted({r.target for r in rules} - set(targets))]
+    problems += _shape_problems(rules, source, targets)
+    if problems:
+        raise MismatchError(_shorten(problems))
+
+    flat: dict[str, np.ndarray] = {}
+    for rule in sorted(rules, key=lambda rule: rule.target):
+        leaf = targets[rule.target]
+        if rule.target not in flat:
+            flat[rule.target] = empty(rule.target, tuple(leaf.shape), dtype or leaf.dtype)
+        slot = rule.slot(flat[rule.target])
+        slot[...] = 0 if rule.source in absent else rule.op.forward(np.asarray(source[rule.source])).astype(slot.dtype)
+    return unflatten(flat), Report(tuple(ignored), tuple(absent))
+
+
+def export(naming: Naming, config: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """The PyTorch names and tensors of a params tree, one at a time, in the table's order."""
+    flat = flatten(params)
+    for rule in naming.rules(config):
+        value = rule.op.inverse(rule.slot(np.asarray(flat[rule.target])))
+        yield rule.source, value if rule.source_shape is None else value.reshape(rule.source_shape)
+
+
+def _shape_problems(rules: list[Rule], source: Mapping[str, Any], targets: Mapping[str, Any]) -> list[str]:
+    """Shapes are compared on empty views, before any tensor is read."""
+    problems = []
+    for rule in rules:
+        if rule.source not in source or rule.target not in targets:
+            continue
+        leaf = targets[rule.target]
+        want = rule.slot(np.lib.stride_tricks.as_strided(np.zeros(1), leaf.shape, (0,) * len(leaf.shape))).shape
+        shape = tuple(source[rule.source].shape)
+        try:
+            have = rule.op.forward(np.lib.stride_tricks.as_strided(np.zeros(1), shape, (0,) * len(shape))).shape
+        except ValueError:
+            have = None
+        if have != want or rule.source_shape is not None and shape != rule.source_shape:
+            problems.append(f"tensor {rule.source} has shape {shape}, parameter {rule.target} needs {want}")
+    return problems
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _shorten(problems: list[str], most: int = 12) -> str:
+    more = [f"... and {len(problems) - most} more"] if len(problems) > most else []
+    return "\n  ".join([f"{len(problems)} mismatches:", *problems[:most], *more])

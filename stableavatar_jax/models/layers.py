@@ -1,0 +1,76 @@
+"""The few layers every network here is made of: a linear map and two norms, with named axes on every weight."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stableavatar_jax.shapes import Array, Float
+
+Axes = tuple[str | None, ...]
+
+
+def named(init: Callable[..., Array], *axes: str | None) -> Callable[..., Array]:
+    """The initialiser, whose parameter says what its axes mean (`sharding.py` maps names to mesh axes)."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+class Linear(nn.Module):
+    """`x @ kernel + bias` on the last axis, computed in `dtype`; the kernel is stored `[in, out]`.
+
+    `axes` names the kernel's two axes. The bias follows the second. Matrix products accumulate in float32.
+    """
+
+    features: int
+    axes: Axes = ("embed", "mlp")
+    use_bias: bool = True
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+        """Map the last axis from its size to `features`."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", named(self.kernel_init, *self.axes), shape, self.param_dtype)
+        y = jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,), self.param_dtype)
+        return y + jnp.asarray(bias, self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over the last axis in float32, returned in the input's dtype; without `affine` it has no weights."""
+
+    eps: float = 1e-6
+    affine: bool = True
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """Zero mean and unit variance along the last axis."""
+        x32 = x.astype(jnp.float32)
+        mean = x32.mean(-1, keepdims=True)
+        variance = jnp.square(x32 - mean).mean(-1, keepdims=True)
+        y = (x32 - mean) * jax.lax.rsqrt(variance + self.eps)
+        if self.affine:
+            y = y * self.param("scale", named(nn.initializers.ones, "norm"), (x.shape[-1],), self.param_dtype)
+            y = y + self.param("bias", named(nn.initializers.zeros, "norm"), (x.shape[-1],), self.param_dtype)
+        return y.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """RMSNorm over the last axis in float32, returned in the input's dtype."""
+
+    eps: float = 1e-6
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """Unit mean square along the last axis, times a learned scale."""
+        x32 = x.astype(jnp.float32)
+        y = x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
+        scale = self.param("scale", named(nn.initializers.ones, "norm"), (x.shape[-1],), self.param_dtype)
+        return (y * scale).astype(x.dtype)
