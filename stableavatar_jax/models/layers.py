@@ -74,3 +74,8 @@ class RMSNorm(nn.Module):
         y = x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
         scale = self.param("scale", named(nn.initializers.ones, "norm"), (x.shape[-1],), self.param_dtype)
         return (y * scale).astype(x.dtype)
+
+
+def modulate(x: Array, shift: Array | float, scale: Array | float) -> Array:
+    """`x * (1 + scale) + shift` in float32, returned in x's dtype."""
+    return (x.astype(jnp.float32) * (1 + scale) + shift).astype(x.dtype)

@@ -1,0 +1,101 @@
+"""The names of StableAvatar's transformer (and of Wan2.1's backbone, which is the same without the audio)."""
+
+from collections.abc import Iterator
+
+from convert.rules import KEEP, LINEAR, Naming, Op, Rule
+from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
+from stableavatar_jax.models.dit import DiTConfig
+
+SQUEEZE = Op(lambda x: x[0], lambda x: x[None])  # (1, n, D) -> [n, D]
+PATCH = Op(lambda x: x.reshape(x.shape[0], -1).T, lambda x: x.T)  # (D, C, f, h, w) -> [C f h w, D]
+
+
+def rules(config: DiTConfig) -> list[Rule]:
+    """The table of a whole transformer."""
+    c = config
+    table = [
+        Rule(source="patch_embedding.weight", target="patch_embedding/kernel", op=PATCH,
+             source_shape=(c.dim, c.in_channels, *c.patch)),
+        Rule(source="patch_embedding.bias", target="patch_embedding/bias"),
+        *_linear("text_embedding.0", "text_embedding/up"),
+        *_linear("text_embedding.2", "text_embedding/down"),
+        *_linear("time_embedding.0", "time_embedding/up"),
+        *_linear("time_embedding.2", "time_embedding/down"),
+        *_linear("time_projection.1", "time_projection"),
+        *_norm("img_emb.proj.0", "image_embedding/norm_in"),
+        *_linear("img_emb.proj.1", "image_embedding/mlp/up"),
+        *_linear("img_emb.proj.3", "image_embedding/mlp/down"),
+        *_norm("img_emb.proj.4", "image_embedding/norm_out"),
+        Rule(source="head.modulation", target="head_modulation", op=SQUEEZE),
+        *_linear("head.head", "head"),
+    ]
+    for i in range(c.layers):
+        table += _block(f"blocks.{i}", "blocks", i)
+    return table + [_below(rule, "vocal_projector", "audio_adapter") for rule in adapter_rules(c.adapter)]
+
+
+def adapter_rules(config: AudioAdapterConfig) -> list[Rule]:
+    """The table of the audio adapter on its own."""
+    stages = len(config.projection_dims) + 1
+    table = []
+    for i in range(stages):
+        suffix = f"_{i + 1}" if stages > 1 else ""
+        table += _linear(f"proj_model.proj{suffix}", f"projection/linear_{i}", bias=False)
+        table += _norm(f"proj_model.norm{suffix}", f"projection/norm_{i}")
+    if config.ablation == "project":
+        return table
+    for i in range(config.blocks):
+        table += [_below(rule, f"blocks.{i}", f"block_{i}") for rule in adapter_block_rules(config)]
+    if config.ablation != "no_modulation":
+        table += [Rule(source="final_head.modulation", target="head_modulation", op=SQUEEZE)]
+    return [*table, *_linear("final_head.final_proj", "head")]
+
+
+def adapter_block_rules(config: AudioAdapterConfig) -> list[Rule]:
+    """The table of one refining block on its own."""
+    table = [*_linear("ffn.0", "ffn_up"), *_linear("ffn.2", "ffn_down")]
+    if config.ablation != "no_modulation":
+        table += [Rule(source="modulation", target="modulation", op=SQUEEZE)]
+    if config.ablation != "no_cross_attention":
+        table += [*_norm("norm3", "norm_cross"), *_attention("cross_attn", "cross_attention")]
+    return table
+
+
+def _block(source: str, target: str, i: int) -> Iterator[Rule]:
+    yield Rule(source=f"{source}.modulation", target=f"{target}/modulation", op=SQUEEZE, stack=i)
+    yield from _norm(f"{source}.norm3", f"{target}/norm_cross", i)
+    yield from _attention(f"{source}.self_attn", f"{target}/self_attention", i)
+    yield from _attention(f"{source}.cross_attn", f"{target}/cross_attention", i)
+    for ours, theirs in (("image", "img"), ("audio", "vocal")):
+        for kind in ("k", "v"):
+            yield from _linear(f"{source}.cross_attn.{kind}_{theirs}", f"{target}/cross_attention/{kind}_{ours}", i)
+    yield Rule(source=f"{source}.cross_attn.norm_k_img.weight", target=f"{target}/cross_attention/norm_k_image/scale",
+               stack=i)
+    yield from _linear(f"{source}.ffn.0", f"{target}/ffn/up", i)
+    yield from _linear(f"{source}.ffn.2", f"{target}/ffn/down", i)
+
+
+def _attention(source: str, target: str, i: int | None = None) -> Iterator[Rule]:
+    for name in ("q", "k", "v", "o"):
+        yield from _linear(f"{source}.{name}", f"{target}/{name}", i)
+    for name in ("norm_q", "norm_k"):
+        yield Rule(source=f"{source}.{name}.weight", target=f"{target}/{name}/scale", stack=i)
+
+
+def _linear(source: str, target: str, i: int | None = None, bias: bool = True) -> Iterator[Rule]:
+    yield Rule(source=f"{source}.weight", target=f"{target}/kernel", op=LINEAR, stack=i)
+    if bias:
+        yield Rule(source=f"{source}.bias", target=f"{target}/bias", op=KEEP, stack=i)
+
+
+def _norm(source: str, target: str, i: int | None = None) -> Iterator[Rule]:
+    yield Rule(source=f"{source}.weight", target=f"{target}/scale", stack=i)
+    yield Rule(source=f"{source}.bias", target=f"{target}/bias", stack=i)
+
+
+def _below(rule: Rule, source: str, target: str) -> Rule:
+    return Rule(source=f"{source}.{rule.source}", target=f"{target}/{rule.target}", op=rule.op, stack=rule.stack,
+                source_shape=rule.source_shape)
+
+
+NAMINGS = (Naming(name="StableAvatar", rules=rules),)

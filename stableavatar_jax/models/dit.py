@@ -1,0 +1,415 @@
+"""The video diffusion transformer of Wan2.1 image-to-video with StableAvatar's audio (SPEC 2): latents in, velocity out.
+
+What stays the same while a video is denoised is made once: `context` turns text and picture into the keys and values
+of every block, `slots` deals the projected audio to latent frames. `velocity` is one evaluation, of several guidance
+branches at a time where asked: patches, times and refined audio are shared between them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange, repeat
+
+from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.audio_adapter import AudioAdapter, AudioAdapterConfig, AudioSlots
+from stableavatar_jax.models.layers import LayerNorm, Linear, RMSNorm, modulate, named
+from stableavatar_jax.models.rope import rope_tables, rotate, sinusoid
+from stableavatar_jax.shapes import Array, Bool, Float
+
+Branches = tuple[tuple[int, int | None], ...]
+"""For every guidance branch: which text of the context, which audio of the slots (None: refined audio is zero)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """The transformer; the defaults are the 1.3B model's."""
+
+    dim: int = 1536
+    """Width of a token."""
+    ffn_dim: int = 8960
+    """Width inside the feed-forward."""
+    heads: int = 12
+    """Attention heads."""
+    layers: int = 30
+    """Blocks."""
+    patch: tuple[int, int, int] = (1, 2, 2)
+    """Latent frames, rows and columns of one token."""
+    in_channels: int = 36
+    """Noisy latents, 4 mask channels and reference latents together."""
+    out_channels: int = 16
+    """Channels of the velocity."""
+    text_dim: int = 4096
+    """Width of the text encoder's features."""
+    text_len: int = 512
+    """Text tokens, padded with zeros."""
+    image_dim: int = 1280
+    """Width of the image encoder's features."""
+    time_dim: int = 256
+    """Sinusoids of the noise level."""
+    adapter: AudioAdapterConfig = field(default_factory=AudioAdapterConfig)
+    """The audio adapter nested in it."""
+    mask_padding: bool = False
+    """Whether padded audio slots are hidden from attention (the 14B release's kernel) or read (1.3B)."""
+    remat: Literal["none", "full"] = "none"
+    """What the backward pass computes again instead of keeping: nothing, or every block."""
+    unroll: int = 1
+    """Blocks laid out side by side in the compiled loop; `layers` is the plain loop."""
+    dtype: str = "float32"
+    """Compute dtype."""
+    param_dtype: str = "float32"
+    """Dtype parameters are born in."""
+
+    def __post_init__(self):
+        a = self.adapter
+        if (a.dim, a.dtype, a.param_dtype) != (self.dim, self.dtype, self.param_dtype):
+            raise ValueError(
+                f"the adapter's dim and dtypes {(a.dim, a.dtype, a.param_dtype)} are not the DiT's "
+                f"{(self.dim, self.dtype, self.param_dtype)}"
+            )
+        if self.dim % self.heads or self.dim // self.heads % 2:
+            raise ValueError(f"dim {self.dim} does not give {self.heads} heads of an even size")
+
+
+class Context(NamedTuple):
+    """Keys and values of text and picture in every block, made once; T counts texts."""
+
+    text: tuple[Float[Array, "layers B T L D"], Float[Array, "layers B T L D"]]
+    image: tuple[Float[Array, "layers B I D"], Float[Array, "layers B I D"]]
+
+
+class _Evaluation(NamedTuple):
+    """What every block of one evaluation reads."""
+
+    e0: Float[Array, "B 6 D"]
+    audio: Float[Array, "B F n D"]
+    audio_mask: Bool[Array, "F n"] | None
+    rope: tuple[Float[Array, "L P"], Float[Array, "L P"]]
+    clip_level: bool | Bool[Array, ""]
+
+
+class MLP(nn.Module):
+    """Two linear maps with an activation between them."""
+
+    hidden: int
+    features: int
+    activation: Callable[[Array], Array]
+    dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+        """Up, activate, down."""
+        x = Linear(self.hidden, ("embed", "mlp"), dtype=self.dtype, param_dtype=self.param_dtype, name="up")(x)
+        return Linear(self.features, ("mlp", "embed"), dtype=self.dtype, param_dtype=self.param_dtype, name="down")(
+            self.activation(x)
+        )
+
+
+class ImageEmbedding(nn.Module):
+    """CLIP tokens to the DiT's width: LayerNorm (eps 1e-5), MLP with exact GELU, LayerNorm."""
+
+    config: DiTConfig
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "B I E"]) -> Float[Array, "B I D"]:
+        """Embed every token on its own."""
+        c = self.config
+        x = LayerNorm(1e-5, param_dtype=c.param_dtype, name="norm_in")(image)
+        gelu = lambda x: nn.gelu(x, approximate=False)  # noqa: E731
+        x = MLP(c.image_dim, c.dim, gelu, c.dtype, c.param_dtype, name="mlp")(x)
+        return LayerNorm(1e-5, param_dtype=c.param_dtype, name="norm_out")(x)
+
+
+class SelfAttention(nn.Module):
+    """Every token reads every token; q and k are RMS-normed over the full width, then turned by position."""
+
+    config: DiTConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B L D"], rope: tuple[Array, Array]) -> Float[Array, "B L D"]:
+        """Attention over all tokens of a window."""
+        c = self.config
+
+        def linear(name: str, axes=("embed", "heads")):
+            return Linear(c.dim, axes, dtype=c.dtype, param_dtype=c.param_dtype, name=name)
+
+        q = RMSNorm(param_dtype=c.param_dtype, name="norm_q")(linear("q")(x))
+        k = RMSNorm(param_dtype=c.param_dtype, name="norm_k")(linear("k")(x))
+        q, k, v = (_split_heads(a, c.heads) for a in (q, k, linear("v")(x)))
+        out = attention(rotate(q, *rope), rotate(k, *rope), v)
+        return linear("o", ("heads", "embed"))(_join_heads(out))
+
+
+class CrossAttention(nn.Module):
+    """One query against text, picture and audio; the three results are summed before the output projection."""
+
+    config: DiTConfig
+
+    def setup(self):
+        """Projections named by what they read."""
+        c = self.config
+
+        def linear(axes=("embed", "heads"), kernel_init=nn.initializers.lecun_normal()):
+            return Linear(c.dim, axes, dtype=c.dtype, param_dtype=c.param_dtype, kernel_init=kernel_init)
+
+        def norm():
+            return RMSNorm(param_dtype=c.param_dtype)
+
+        self.q, self.norm_q = linear(), norm()
+        self.k, self.norm_k, self.v = linear(), norm(), linear()
+        self.k_image, self.norm_k_image, self.v_image = linear(), norm(), linear()
+        # Zero at birth: a plain Wan2.1 backbone is not disturbed by the audio it has not learned yet.
+        self.k_audio, self.v_audio = linear(kernel_init=nn.initializers.zeros), linear(kernel_init=nn.initializers.zeros)
+        self.o = linear(("heads", "embed"))
+
+    def context(self, text: Float[Array, "B T L D"], image: Float[Array, "B I D"]) -> tuple[Any, Any]:
+        """Keys and values of text and picture."""
+        return (self.norm_k(self.k(text)), self.v(text)), (
+            self.norm_k_image(self.k_image(image)),
+            self.v_image(image),
+        )
+
+    def __call__(
+        self, x: Float[Array, "B L D"], text: tuple[Array, Array], image: tuple[Array, Array], shared: _Evaluation
+    ) -> Float[Array, "B L D"]:
+        """Read text and picture in full, and of the audio the slot of the token's own frame (paper Eq. 5)."""
+        heads = self.config.heads
+        q = _split_heads(self.norm_q(self.q(x)), heads)
+        out = sum(attention(q, *(_split_heads(a, heads) for a in pair)) for pair in (text, image))
+        k, v = (rearrange(p(shared.audio), "B F n (N K) -> B F n N K", N=heads) for p in (self.k_audio, self.v_audio))
+        return self.o(_join_heads(out + _audio_attention(q, k, v, shared.audio_mask, shared.clip_level)))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention and feed-forward; the noise level modulates the first and the last."""
+
+    config: DiTConfig
+
+    def setup(self):
+        """Layers, and the learned part of the modulation."""
+        c = self.config
+        init = named(nn.initializers.normal(c.dim**-0.5), None, "embed")
+        self.modulation = self.param("modulation", init, (6, c.dim), c.param_dtype)
+        self.norm = LayerNorm(affine=False)
+        self.norm_cross = LayerNorm(param_dtype=c.param_dtype)
+        self.self_attention = SelfAttention(c)
+        self.cross_attention = CrossAttention(c)
+        self.ffn = MLP(c.ffn_dim, c.dim, nn.gelu, c.dtype, c.param_dtype)
+
+    def context(self, text: Float[Array, "B T L D"], image: Float[Array, "B I D"]) -> tuple[Any, Any]:
+        """Keys and values of text and picture in this block."""
+        return self.cross_attention.context(text, image)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], text: tuple[Array, Array], image: tuple[Array, Array], shared: _Evaluation
+    ) -> Float[Array, "B L D"]:
+        """One block of the transformer."""
+        six = rearrange(self.modulation.astype(jnp.float32) + shared.e0, "B six D -> six B 1 D")
+        shift1, scale1, gate1, shift2, scale2, gate2 = six
+        x = nn.with_logical_constraint(x, ("batch", "tokens", "embed_activation"))
+        x = x + (self.self_attention(modulate(self.norm(x), shift1, scale1), shared.rope) * gate1).astype(x.dtype)
+        x = x + self.cross_attention(self.norm_cross(x), text, image, shared)
+        return x + (self.ffn(modulate(self.norm(x), shift2, scale2)) * gate2).astype(x.dtype)
+
+
+class DiT(nn.Module):
+    """Wan2.1 image-to-video transformer with the audio adapter nested in it."""
+
+    config: DiTConfig
+
+    def setup(self):
+        """Embeddings, the adapter, one block whose parameters are stacked over layers, and the head."""
+        c = self.config
+        kwargs = {"dtype": c.dtype, "param_dtype": c.param_dtype}
+        self.patch_embedding = Linear(c.dim, ("patch", "embed"), **kwargs)
+        self.text_embedding = MLP(c.dim, c.dim, nn.gelu, **kwargs)
+        self.image_embedding = ImageEmbedding(c)
+        float32 = {**kwargs, "dtype": "float32"}  # times are embedded in float32 whatever the compute dtype
+        self.time_embedding = MLP(c.dim, c.dim, nn.silu, **float32)
+        self.time_projection = Linear(6 * c.dim, ("embed", "mlp"), **float32)
+        self.audio_adapter = AudioAdapter(c.adapter)
+        self.blocks = Block(c)
+        init = named(nn.initializers.normal(c.dim**-0.5), None, "embed")
+        self.head_modulation = self.param("head_modulation", init, (2, c.dim), c.param_dtype)
+        self.head_norm = LayerNorm(affine=False)
+        patch = c.patch[0] * c.patch[1] * c.patch[2]
+        self.head = Linear(patch * c.out_channels, ("embed", "patch"), **kwargs)
+
+    def context(
+        self, text: Float[Array, "B T L E"], text_mask: Bool[Array, "B T L"], image: Float[Array, "B I G"]
+    ) -> Context:
+        """Keys and values of text and picture in every block.
+
+        Text rows outside the mask are zeroed and the text padded to `text_len`; padded rows are still read, as the
+        weights were trained. `image` holds the image encoder's tokens.
+        """
+        c = self.config
+        if text.shape[2] > c.text_len:
+            raise ValueError(f"{text.shape[2]} text tokens, the model takes at most {c.text_len}")
+        text = jnp.where(text_mask[..., None], text, 0)
+        text = jnp.pad(text, ((0, 0), (0, 0), (0, c.text_len - text.shape[2]), (0, 0)))
+        text, image = self.text_embedding(text), self.image_embedding(image)
+        _, (text_kv, image_kv) = self._over_layers(lambda block, _, __: (None, block.context(text, image)))(
+            self.blocks, None, None
+        )
+        return Context(text_kv, image_kv)
+
+    def slots(self, audio: Float[Array, "B A E"], latent_frames: int, video_frames: int | None = None) -> AudioSlots:
+        """Audio features projected and dealt to latent frames (see `AudioAdapter.slots`)."""
+        return self.audio_adapter.slots(audio, latent_frames, video_frames)
+
+    def velocity(
+        self,
+        z: Float[Array, "B F H W C"],
+        t: Float[Array, "B"],
+        reference: Float[Array, "B F H W Y"],
+        context: Context,
+        slots: AudioSlots,
+        *,
+        branches: Branches = ((0, 0),),
+        clip_level: bool | Bool[Array, ""] = False,
+    ) -> Float[Array, "B K F H W C"]:
+        """Velocity at noise level `t / 1000` for each of K branches.
+
+        `reference` holds the mask and the picture's latents. Axis 0 of `context` and of `reference` may be 1: shared
+        by all rows. `slots.tokens` is `[B, M, F, n, D]` for M distinct recordings; the adapter runs once on each that
+        a branch names. `clip_level` lets every token read all slots at once.
+        """
+        c = self.config
+        grid = tuple(n // p for n, p in zip(z.shape[1:4], c.patch, strict=True))
+        batch, count = z.shape[0], len(branches)
+        reference = jnp.broadcast_to(reference, (batch, *reference.shape[1:]))
+        x = self.patch_embedding(patchify(jnp.concatenate([z, reference.astype(z.dtype)], -1), c.patch))
+        e = self.time_embedding(sinusoid(t, c.time_dim))
+        e0 = rearrange(self.time_projection(nn.silu(e)), "B (six D) -> B six D", six=6)
+        audio = self._refine(slots.tokens, x, e, e0, branches, grid[0])
+
+        texts = jnp.asarray([text for text, _ in branches])
+        shared = _Evaluation(
+            e0=repeat(e0, "B six D -> (B K) six D", K=count),
+            audio=audio,
+            audio_mask=slots.mask if c.mask_padding else None,
+            rope=rope_tables(grid, c.dim // c.heads),
+            clip_level=clip_level,
+        )
+
+        def layer(block, x, context):
+            text = tuple(_rows(a[:, texts], batch) for a in context.text)
+            image = tuple(_rows(jnp.repeat(a[:, None], count, 1), batch) for a in context.image)
+            return block(x, text, image, shared), None
+
+        x, _ = self._over_layers(layer)(self.blocks, repeat(x, "B L D -> (B K) L D", K=count), context)
+        e = repeat(e, "B D -> (B K) 1 D", K=count)
+        shift, scale = (self.head_modulation[i].astype(jnp.float32) + e for i in range(2))
+        x = self.head(modulate(self.head_norm(x), shift, scale))
+        return rearrange(unpatchify(x, grid, c.patch), "(B K) F H W C -> B K F H W C", K=count)
+
+    def __call__(
+        self,
+        z: Float[Array, "B F H W C"],
+        t: Float[Array, "B"],
+        reference: Float[Array, "B F H W Y"],
+        text: Float[Array, "B L E"],
+        text_mask: Bool[Array, "B L"],
+        image: Float[Array, "B I G"],
+        audio: Float[Array, "B A V"],
+        *,
+        clip_level: bool | Bool[Array, ""] = False,
+    ) -> Float[Array, "B F H W C"]:
+        """One evaluation from plain features, as in training: context, slots and the velocity of one branch."""
+        context = self.context(text[:, None], text_mask[:, None], image)
+        slots = self.slots(audio, z.shape[1])
+        slots = slots._replace(tokens=slots.tokens[:, None])
+        return self.velocity(z, t, reference, context, slots, clip_level=clip_level)[:, 0]
+
+    def example(self) -> tuple[Array, ...]:
+        """The smallest inputs that touch every parameter."""
+        c = self.config
+        frames, height, width = 2 * c.patch[0], c.patch[1], c.patch[2]
+        return (
+            jnp.zeros((1, frames, height, width, c.out_channels)),
+            jnp.zeros((1,)),
+            jnp.zeros((1, frames, height, width, c.in_channels - c.out_channels)),
+            jnp.zeros((1, 1, c.text_dim)),
+            jnp.ones((1, 1), bool),
+            jnp.zeros((1, 1, c.image_dim)),
+            jnp.zeros((1, 8, c.adapter.audio_dim)),
+        )
+
+    def _refine(self, slots, x, e, e0, branches: Branches, frames: int) -> Array:
+        """Refined audio of every branch `[(B K) F n D]`; the adapter sees each named recording once."""
+        used = sorted({audio for _, audio in branches if audio is not None})
+        latents = rearrange(x, "B (F P) D -> B F P D", F=frames)
+        zero = jnp.zeros_like(slots[:, 0])
+        refined = {None: zero}
+        if used:
+            side_by_side = rearrange(slots[:, jnp.asarray(used)], "B M F n D -> B F (M n) D")
+            out = self.audio_adapter.refine(side_by_side, latents, e, e0)
+            refined |= dict(zip(used, rearrange(out, "B F (M n) D -> M B F n D", M=len(used)), strict=True))
+        return rearrange(jnp.stack([refined[audio] for _, audio in branches], 1), "B K F n D -> (B K) F n D")
+
+    def _over_layers(self, body: Callable) -> Callable:
+        """`body(block, carry, xs)` over all blocks in one loop, whose parameters are stacked along "layers"."""
+        c = self.config
+        if c.remat == "full":
+            body = nn.remat(body, prevent_cse=False)
+        return nn.scan(
+            body,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=c.layers,
+            unroll=c.unroll,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+
+
+def patchify(z: Float[Array, "B F H W C"], patch: tuple[int, int, int]) -> Float[Array, "B L P"]:
+    """Tokens of a patch's values each, channels outermost (the order of the released patch embedding)."""
+    f, h, w = patch
+    return rearrange(z, "B (F f) (H h) (W w) C -> B (F H W) (C f h w)", f=f, h=h, w=w)
+
+
+def unpatchify(
+    x: Float[Array, "B L P"], grid: tuple[int, int, int], patch: tuple[int, int, int]
+) -> Float[Array, "B F H W C"]:
+    """Tokens back to latents, channels innermost (the order of the released head)."""
+    (F, H, W), (f, h, w) = grid, patch
+    return rearrange(x, "B (F H W) (f h w C) -> B (F f) (H h) (W w) C", F=F, H=H, W=W, f=f, h=h, w=w)
+
+
+def _audio_attention(q, k, v, mask, clip_level):
+    """q `[B L N K]` against slots `[B F n N K]`: frame by frame, or all slots at once."""
+    frames = k.shape[1]
+
+    def by_frame():
+        fold = lambda a: rearrange(a, "B F n N K -> (B F) n N K")  # noqa: E731
+        rows = None if mask is None else jnp.tile(mask, (q.shape[0], 1))
+        out = attention(rearrange(q, "B (F P) N K -> (B F) P N K", F=frames), fold(k), fold(v), mask=rows)
+        return rearrange(out, "(B F) P N K -> B (F P) N K", F=frames)
+
+    def at_once():
+        join = lambda a: rearrange(a, "B F n N K -> B (F n) N K")  # noqa: E731
+        rows = None if mask is None else jnp.broadcast_to(mask.reshape(1, -1), (q.shape[0], mask.size))
+        return attention(q, join(k), join(v), mask=rows)
+
+    if isinstance(clip_level, bool):
+        return at_once() if clip_level else by_frame()
+    return jax.lax.cond(clip_level, at_once, by_frame)
+
+
+def _split_heads(x: Float[Array, "B L D"], heads: int) -> Float[Array, "B L N K"]:
+    return rearrange(x, "B L (N K) -> B L N K", N=heads)
+
+
+def _join_heads(x: Float[Array, "B L N K"]) -> Float[Array, "B L D"]:
+    return rearrange(x, "B L N K -> B L (N K)")
+
+
+def _rows(x: Float[Array, "b K ..."], batch: int) -> Float[Array, "BK ..."]:
+    """Branches of each row as rows of their own; a single shared row serves the whole batch."""
+    x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
+    return x.reshape(-1, *x.shape[2:])

@@ -1,0 +1,62 @@
+"""Positions and times as angles: 3D rotary embedding of tokens, sinusoids of the noise level."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from stableavatar_jax.shapes import Array, Float
+
+BASE = 10000.0
+
+
+def rope_frequencies(head_dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Angle per position step for the time, height and width pairs of one head, float64.
+
+    The head's `head_dim // 2` pairs are dealt out as `d - 4*(d//6)`, `2*(d//6)`, `2*(d//6)` channels over t, h, w.
+    """
+    side = 2 * (head_dim // 6)
+    sizes = (head_dim - 2 * side, side, side)
+    t, h, w = (BASE ** -(np.arange(0, size, 2) / size) if size else np.zeros(0) for size in sizes)
+    return t, h, w
+
+
+def rope_tables(grid: tuple[int, int, int], head_dim: int) -> tuple[Float[Array, "L P"], Float[Array, "L P"]]:
+    """Cosines and sines for the tokens of a grid (frames, rows, columns), float32; P is `head_dim // 2`.
+
+    Angles are made in float64 per axis, where they are few, and spread over the grid on the device.
+    """
+    angles = [np.outer(np.arange(n), f) for n, f in zip(grid, rope_frequencies(head_dim), strict=True)]
+
+    def spread(tables: list[np.ndarray]) -> Array:
+        shaped = (x.reshape(tuple(-1 if a == axis else 1 for a in range(3)) + (x.shape[1],))
+                  for axis, x in enumerate(tables))
+        full = [jnp.broadcast_to(jnp.asarray(x, jnp.float32), (*grid, x.shape[-1])) for x in shaped]
+        return jnp.concatenate(full, -1).reshape(-1, head_dim // 2)
+
+    return spread([np.cos(a) for a in angles]), spread([np.sin(a) for a in angles])
+
+
+def rotate(
+    x: Float[Array, "B L N K"], cos: Float[Array, "L P"], sin: Float[Array, "L P"]
+) -> Float[Array, "B L N K"]:
+    """Turn neighbouring pairs of channels by the tables' angles, in float32."""
+    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
+    even, odd = pairs[..., 0], pairs[..., 1]
+    cos, sin = cos[:, None, :], sin[:, None, :]
+    turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
+    return turned.reshape(x.shape).astype(x.dtype)
+
+
+def sinusoid(t: Float[Array, "B"], dim: int) -> Float[Array, "B dim"]:
+    """Cosines, then sines, of `t` times `dim // 2` frequencies from 1 down to 1/10000; float32, `0 <= t < 4096`.
+
+    A float32 product t*f is off by 6e-5 radians at t = 1000. So angles are counted in turns, and the frequency is cut
+    in two: whole steps of t times its upper 12 bits are exact, and lose their whole turns before the rest is added.
+    """
+    turns = BASE ** -(np.arange(dim // 2) / (dim // 2)) / (2 * np.pi)
+    upper = np.round(turns * 2**12) / 2**12
+    upper, lower, turns = (jnp.asarray(x, jnp.float32) for x in (upper, turns - upper, turns))
+    t = t.astype(jnp.float32)[:, None]
+    whole = jnp.floor(t)
+    exact = whole * upper
+    angle = 2 * np.pi * ((exact - jnp.round(exact)) + (whole * lower + (t - whole) * turns))
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
