@@ -1,0 +1,83 @@
+"""Meshes, and the one table from what an axis of an array means to the mesh axis it is cut along.
+
+    axis      what lies along it                                     when to make it larger than 1
+    data      different rows of the batch                            more rows than one chip holds
+    fsdp      rows of the batch; every weight is cut along it too    weights and optimizer do not fit on one chip
+    context   tokens of one video                                    one window's tokens do not fit on one chip
+    tensor    heads and feed-forward width                           lower latency for few rows
+
+Modules name the axes of their weights and activations; only this file knows the mesh.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+AXES = ("data", "fsdp", "context", "tensor")
+
+RULES = (
+    ("batch", ("data", "fsdp")),
+    ("tokens", "context"),
+    ("embed", "fsdp"),
+    ("heads", "tensor"),
+    ("mlp", "tensor"),
+    ("vocab", "tensor"),
+    # Kept whole: small, or the second axis of a weight whose first is cut.
+    ("layers", None),
+    ("embed_activation", None),
+    ("embed_out", None),
+    ("patch", None),
+    ("norm", None),
+    ("audio", None),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How many devices lie along each mesh axis; one of them may be -1: all that are left."""
+
+    data: int = 1
+    """Rows of the batch."""
+    fsdp: int = -1
+    """Rows of the batch, with weights cut along it."""
+    context: int = 1
+    """Tokens of one video."""
+    tensor: int = 1
+    """Heads and feed-forward width."""
+
+
+def make_mesh(config: MeshConfig | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all devices (or those given); raises ValueError where the sizes do not multiply to their number."""
+    config = config or MeshConfig()
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(config, axis) for axis in AXES]
+    known = int(np.prod([size for size in sizes if size != -1]))
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise ValueError(f"mesh {dict(zip(AXES, sizes, strict=True))}: sizes are 1 or more, and at most one is -1")
+    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    if int(np.prod(sizes)) != len(devices):
+        raise ValueError(
+            f"mesh {dict(zip(AXES, sizes, strict=True))} takes {int(np.prod(sizes))} devices, there are {len(devices)}"
+        )
+    # Linen's constraints need Auto axes; jax.make_mesh makes Explicit ones unless told.
+    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def shardings(boxed: Any, mesh: Mesh) -> Any:
+    """NamedShardings for an abstract tree whose leaves still carry their axis names (`jax.eval_shape(module.init)`)."""
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, RULES)
+
+
+def initialise(module: nn.Module, key: jax.Array, mesh: Mesh | None = None) -> Any:
+    """The module's params, born in their dtype and sharding: nothing whole ever stands on one device."""
+    init = lambda key: module.init(key, *module.example())["params"]  # noqa: E731
+    if mesh is None:
+        return nn.unbox(jax.jit(init)(key))
+    boxed = jax.eval_shape(init, key)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        return nn.unbox(jax.jit(init, out_shardings=shardings(boxed, mesh))(key))
