@@ -24,7 +24,7 @@ def open_media(path: Path) -> InputContainer:
     """A sound or video file, open for decoding. Raises MediaError where it is neither."""
     check_file(path)
     try:
-        return av.open(path)
+        return av.open(path, metadata_errors="replace")  # titles of old songs are in any encoding
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{path}: cannot be opened as sound or video ({error.strerror}): it is cut off, damaged or something else; "

@@ -27,7 +27,7 @@ def read_picture(path: Path) -> Image.Image:
     check_file(path)
     with path.open("rb") as file:  # opened here, so that it is closed whatever Pillow raises
         try:
-            image = Image.open(file)
+            image: Image.Image = Image.open(file)
         except (UnidentifiedImageError, Image.DecompressionBombError) as error:
             large = isinstance(error, Image.DecompressionBombError)
             raise MediaError(

@@ -10,12 +10,17 @@ import numpy as np
 from av.audio import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video import VideoStream
 
 from stableavatar_jax.media.files import MediaError, open_media
 from stableavatar_jax.shapes import Float
 
 SAMPLE_RATE = 16000
 """Samples a second the audio encoder hears (Wav2Vec2-base-960h)."""
+HOLE = 0.1
+"""Seconds by which a sound's clock must jump ahead to be filled with silence; less is how clocks are rounded."""
+LONGEST_HOLE = 60
+"""Seconds. A longer jump is a broken clock, not a pause."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Sound:
 def open_sound(path: Path) -> Iterator[Sound]:
     """The sound of a sound or video file, at its own rate and with its own channels.
 
-    Sound of a video begins where its pictures begin: silence is put before it, or its beginning is cut off. A file
-    that is cut short is read as far as it goes. Raises MediaError, also while the blocks are read, where there is
-    no sound, where it is damaged, or where samples are not finite.
+    The sound of a video begins where its pictures begin: silence is put before it, or its beginning is cut off.
+    Where a piece is missing there is silence; a file that is cut short is read as far as it goes. Raises MediaError,
+    also while the blocks are read, where there is no sound, where it is damaged, or where samples are not finite.
     """
     with open_media(path) as container:
         if not container.streams.audio:
@@ -63,13 +68,13 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Float[np.ndarray, "S"]:
     return samples
 
 
-def frames_of(samples: int, rate: int, fps: float) -> int:
+def frames_of(samples: int, rate: int, fps: int | float) -> int:
     """Video frames that a sound of so many samples needs: its length in frames, rounded up so that nothing is lost."""
     return max(1, -int(-samples * fps // rate))
 
 
 def window_sound(
-    samples: Float[np.ndarray, "S"], start: int, frames: int, fps: float, rate: int = SAMPLE_RATE
+    samples: Float[np.ndarray, "S"], start: int, frames: int, fps: int | float, rate: int = SAMPLE_RATE
 ) -> Float[np.ndarray, "S_window"]:
     """What the audio encoder hears for video frames start .. start + frames - 1.
 
@@ -92,21 +97,29 @@ def normalise(samples: Float[np.ndarray, "S"]) -> Float[np.ndarray, "S"]:
 def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:
     """The stream's samples as float32 [channels, samples], from the moment the container's pictures begin."""
     as_float = av.AudioResampler(format="fltp")
-    position: int | None = None  # of the next sample, counted from that moment
+    rate = stream.rate
+    begin = _first_picture(container)
+    position: int | None = None  # of the next sample, counted from `begin`
     for frame in _frames(path, container, stream):
         try:
             block = np.concatenate([part.to_ndarray() for part in as_float.resample(frame)], axis=1)
         except ValueError as error:
             raise MediaError(f"{path}: its sound changes rate or channels midway; export it as WAV") from error
-        if position is None:
-            position = round(_delay(container, frame) * stream.rate)
-            yield np.zeros((len(block), max(0, position)), np.float32)
+        if begin is None:
+            begin = frame.time or 0.0
+        due = position or 0 if frame.time is None else round((frame.time - begin) * rate)
+        if position is None or due > position + HOLE * rate:
+            silence = max(0, due - max(0, position or 0))
+            if silence > LONGEST_HOLE * rate:
+                raise MediaError(f"{path}: the clock of its sound jumps by {silence / rate:.0f} s; export it as WAV")
+            yield np.zeros((len(block), silence), np.float32)
+            position = due
         start, stop = max(0, -position), _whole_or_last(container, stream, frame)
         position += frame.samples
         block = block[:, start:stop]
         if bad := np.count_nonzero(~np.isfinite(block)):
             raise MediaError(
-                f"{path}: {bad} samples before {position / stream.rate:.2f} s are not finite numbers (NaN or infinite); "
+                f"{path}: {bad} samples before {position / rate:.2f} s are not finite (NaN or infinite); "
                 "export the recording again"
             )
         yield block
@@ -132,17 +145,21 @@ def _frames(path: Path, container: InputContainer, stream: AudioStream) -> Itera
             yield frame
 
 
-def _delay(container: InputContainer, first: av.AudioFrame) -> float:
-    """Seconds from a video's first picture to its first sound (also negative); 0 where there is sound alone."""
+def _first_picture(container: InputContainer) -> float | None:
+    """Seconds of the container's clock at which a video's pictures begin, None where there is sound alone."""
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.start_time is not None:
-            return (first.time or 0.0) - float(stream.start_time * stream.time_base)
-    return 0.0
+        if not stream.disposition & Disposition.attached_pic:
+            return _seconds(stream.start_time, stream)
+    return None
 
 
 def _whole_or_last(container: InputContainer, stream: AudioStream, frame: av.AudioFrame) -> int:
     """How many samples of a frame belong to the sound: an MP4 states its length, but its last frame is a whole one."""
     if "mp4" not in container.format.name or stream.duration is None or frame.time is None:
         return frame.samples
-    end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    end = _seconds(stream.start_time, stream) + _seconds(stream.duration, stream)
     return max(0, min(frame.samples, round((end - frame.time) * stream.rate)))
+
+
+def _seconds(ticks: int | None, stream: AudioStream | VideoStream) -> float:
+    return float((ticks or 0) * (stream.time_base or 0))

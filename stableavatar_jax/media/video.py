@@ -50,7 +50,7 @@ def probe(path: Path) -> VideoInfo:
 def read_video(path: Path) -> Iterator[np.ndarray]:
     """The frames of a video in order, each uint8 RGB [H, W, 3], upright. Memory does not grow with its length.
 
-    Raises MediaError where there is no video, or at the frame where it is damaged.
+    A file that is cut short gives the frames it has. Raises MediaError where there is no video, or where it is damaged.
     """
     with open_media(path) as container:
         stream = _pictures(path, container)

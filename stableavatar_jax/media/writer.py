@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class VideoWriter:
         self,
         path: Path,
         *,
-        fps: float | Fraction,
+        fps: int | float | Fraction,
         height: int,
         width: int,
         sound: Path | Sound | None = None,
@@ -66,13 +66,13 @@ class VideoWriter:
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
 
     def __enter__(self) -> "VideoWriter":
-        _check_output(self.path)
         with ExitStack() as opened, self._explained():
+            _check_output(self.path)
             sound = opened.enter_context(open_sound(self.sound)) if isinstance(self.sound, Path) else self.sound
             opened.callback(self._part.unlink, missing_ok=True)
-            self._file = opened.enter_context(
-                av.open(self._part, "w", format="mp4", options={"movflags": "+faststart"})
-            )
+            self._part.touch()  # now, not with the first packet: a path of no use is found out at once
+            self._file = av.open(self._part, "w", format="mp4", options={"movflags": "+faststart"})
+            opened.callback(self._abandon)
             self._pictures = self._file.add_stream("libx264", rate=self.fps, options={"crf": str(self.crf)})
             self._pictures.height, self._pictures.width, _ = self.shape
             self._pictures.pix_fmt = "yuv420p"
@@ -114,11 +114,15 @@ class VideoWriter:
             self._file.close()
             self._part.replace(self.path)
 
+    def _abandon(self) -> None:
+        with suppress(OSError):  # the error that led here is the one to report
+            self._file.close()
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:  # PyAV's errors are also OSErrors
+        except OSError as error:  # of the file system; PyAV raises them by the same names
             raise MediaError(
                 f"{self.path}: cannot be written ({error.strerror}); make room, or choose a folder you may write to"
             ) from error

@@ -11,7 +11,7 @@ GROUPS = {"preprocess"}
 def test_postprocess(case):
     frames = case.tensors["in/frames"][0].transpose(1, 2, 3, 0)  # [1, 3, T, H, W] -> [T, H, W, 3]
     case.check("out/uint8", media.postprocess(frames), atol=0)
-    case.check("out/video01", (frames / 2 + 0.5).clip(0, 1).transpose(3, 0, 1, 2)[None])
+    # out/video01, the same in [0, 1], is never held: out/uint8 is its truncation
 
 
 test_postprocess.cases = "postprocess_*.json"
