@@ -1,0 +1,32 @@
+"""Opening media files, and the one error that says why a file was refused."""
+
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+
+class MediaError(ValueError):
+    """A file cannot be read or written. The message names the file, what was found there, and what to do."""
+
+
+def check_file(path: Path) -> None:
+    """Raise MediaError unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise MediaError(f"{path}: is a folder; name a file in it")
+    if not path.exists():
+        raise MediaError(f"{path}: no such file; check the path")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path}: the file is empty (0 bytes); copy or export it again")
+
+
+def open_media(path: Path) -> InputContainer:
+    """A sound or video file, open for decoding. Raises MediaError where it is neither."""
+    check_file(path)
+    try:
+        return av.open(path, metadata_errors="replace")  # titles of old songs are in any encoding
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"{path}: cannot be opened as sound or video ({error.strerror}): it is cut off, damaged or something else; "
+            "copy or export it again"
+        ) from error

@@ -1,0 +1,93 @@
+"""The reference picture: read from any kind of file, fitted to the video's frame."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stableavatar_jax.media.files import MediaError, check_file
+from stableavatar_jax.shapes import Float
+
+Fit = Literal["cover", "stretch"]
+
+MIN_SIDE = 64
+"""Pixels. The frame is 480 or more on its short side: below this, a face is a few pixels blown up eightfold."""
+MAX_ASPECT = 4.0
+"""Long side over short side. The widest frame has 832/480 = 1.7, so covering it would keep less than half of more."""
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture in a file as 8-bit RGB: upright by its EXIF tag, on white where it is transparent.
+
+    Greyscale, palette, CMYK and 16-bit files are converted; of an animation the first frame is taken; the file's
+    name and colour profile play no part. Raises MediaError where the file holds no whole picture, or one whose
+    size is of no use (`MIN_SIDE`, `MAX_ASPECT`).
+    """
+    check_file(path)
+    with path.open("rb") as file:  # opened here, so that it is closed whatever Pillow raises
+        try:
+            image: Image.Image = Image.open(file)
+        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            large = isinstance(error, Image.DecompressionBombError)
+            raise MediaError(
+                f"{path}: the picture has far more pixels than are needed; scale it down"
+                if large
+                else f"{path}: not a picture Pillow can read; save it as PNG or JPEG"
+            ) from error
+        _check_size(path, *image.size)
+        try:
+            image = ImageOps.exif_transpose(image)
+            image.load()
+        except Exception as error:  # each format's decoder has its own: OSError, SyntaxError, struct.error, ...
+            raise MediaError(
+                f"{path}: the picture is damaged or cut off ({error}); copy it again or save it anew from the original"
+            ) from error
+    return _as_rgb(path, image)
+
+
+def fit_picture(
+    image: Image.Image, height: int, width: int, fit: Fit = "cover", crop: float = 0.5
+) -> Float[np.ndarray, "{height} {width} 3"]:
+    """The picture at a frame's size, float32 in -1..1 (Pillow's bicubic with antialiasing, in 8 bit).
+
+    "cover" keeps the proportions and cuts off what lies outside the frame's: `crop` is the share of it that is cut
+    off at the left or top, 0 to 1 (0.5 cuts alike on both sides). "stretch" fits the whole picture in, as the
+    release does.
+    """
+    box = _cover_box(image.width, image.height, width / height, crop) if fit == "cover" else None
+    fitted = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(fitted, np.float32) / np.float32(127.5) - 1
+
+
+def _cover_box(width: int, height: int, aspect: float, crop: float) -> tuple[float, float, float, float]:
+    """The part of a picture that has the aspect width/height: (left, top, right, bottom) in pixels."""
+    kept_width = min(width, height * aspect)
+    kept_height = min(height, width / aspect)
+    left, top = crop * (width - kept_width), crop * (height - kept_height)
+    return left, top, left + kept_width, top + kept_height
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    short, long = sorted((width, height))
+    if long > MAX_ASPECT * short:
+        raise MediaError(
+            f"{path}: the picture is {width}x{height} pixels, a strip; crop it to a portrait "
+            f"(at most {MAX_ASPECT:g} times as long as it is short)"
+        )
+    if short < MIN_SIDE:
+        raise MediaError(
+            f"{path}: the picture is {width}x{height} pixels, too small to show a face; "
+            f"give one with at least {MIN_SIDE} on its short side, better 512"
+        )
+
+
+def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow's own conversion cuts everything above 255 to white
+        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise MediaError(f"{path}: the picture has 32 bits a pixel and no stated range; save it as 8-bit PNG or JPEG")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,165 @@
+"""The recording: read from any sound or video file, and cut to the windows of the video it drives."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video import VideoStream
+
+from stableavatar_jax.media.files import MediaError, open_media
+from stableavatar_jax.shapes import Float
+
+SAMPLE_RATE = 16000
+"""Samples a second the audio encoder hears (Wav2Vec2-base-960h)."""
+HOLE = 0.1
+"""Seconds by which a sound's clock must jump ahead to be filled with silence; less is how clocks are rounded."""
+LONGEST_HOLE = 60
+"""Seconds. A longer jump is a broken clock, not a pause."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound that is read once, from its beginning, block by block."""
+
+    rate: int
+    """Samples a second."""
+    channels: int
+    blocks: Iterator[np.ndarray]
+    """float32 [channels, any number of samples], -1..1."""
+
+
+@contextmanager
+def open_sound(path: Path) -> Iterator[Sound]:
+    """The sound of a sound or video file, at its own rate and with its own channels.
+
+    The sound of a video begins where its pictures begin: silence is put before it, or its beginning is cut off.
+    Where a piece is missing there is silence; a file that is cut short is read as far as it goes. Raises MediaError,
+    also while the blocks are read, where there is no sound, where it is damaged, or where samples are not finite.
+    """
+    with open_media(path) as container:
+        if not container.streams.audio:
+            raise MediaError(f"{path}: the file has no sound; give a recording, or a video with a sound track")
+        stream = container.streams.audio[0]
+        if not stream.rate or not stream.channels:
+            raise MediaError(f"{path}: its sound cannot be decoded; export it as WAV")
+        yield Sound(stream.rate, stream.channels, _decode(path, container, stream))
+
+
+def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Float[np.ndarray, "S"]:
+    """The sound of a file as float32 at `rate` samples a second: the mean of its channels, resampled (soxr_hq).
+
+    Raises MediaError where there is none (see `open_sound`), or where it is empty. Silence is a sound.
+    """
+    with open_sound(path) as sound:
+        blocks = [block.mean(axis=0) for block in sound.blocks]  # mixed at once: half the memory of the channels
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if samples.size and sound.rate != rate:
+        import librosa  # here, because its first use in a process takes 2 s (20 s on a fresh install)
+
+        samples = librosa.resample(samples, orig_sr=sound.rate, target_sr=rate, res_type="soxr_hq")
+    if not samples.size:
+        raise MediaError(f"{path}: the file has a sound track with no samples in it; record or export it again")
+    return samples
+
+
+def frames_of(samples: int, rate: int, fps: int | float) -> int:
+    """Video frames that a sound of so many samples needs: its length in frames, rounded up so that nothing is lost."""
+    return max(1, -int(-samples * fps // rate))
+
+
+def window_sound(
+    samples: Float[np.ndarray, "S"], start: int, frames: int, fps: int | float, rate: int = SAMPLE_RATE
+) -> Float[np.ndarray, "S_window"]:
+    """What the audio encoder hears for video frames start .. start + frames - 1.
+
+    Frame f begins at sample round(f * rate / fps); the length depends on `frames` alone, so windows have one shape.
+    What there is of the sound is normalised, then silence is added to the length (it stays exactly 0).
+    """
+    length = round(frames * rate / fps)
+    first = round(start * rate / fps)
+    heard = samples[first : first + length]
+    return np.pad(normalise(heard), (0, length - len(heard)))
+
+
+def normalise(samples: Float[np.ndarray, "S"]) -> Float[np.ndarray, "S"]:
+    """Zero mean and unit variance, (x - mean) / sqrt(var + 1e-7) in float32, as Wav2Vec2 was trained."""
+    if not samples.size:
+        return samples
+    return (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(1e-7))
+
+
+def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:
+    """The stream's samples as float32 [channels, samples], from the moment the container's pictures begin."""
+    as_float = av.AudioResampler(format="fltp")
+    rate = stream.rate
+    begin = _first_picture(container)
+    position: int | None = None  # of the next sample, counted from `begin`
+    for frame in _frames(path, container, stream):
+        try:
+            block = np.concatenate([part.to_ndarray() for part in as_float.resample(frame)], axis=1)
+        except ValueError as error:
+            raise MediaError(f"{path}: its sound changes rate or channels midway; export it as WAV") from error
+        if begin is None:
+            begin = frame.time or 0.0
+        due = position or 0 if frame.time is None else round((frame.time - begin) * rate)
+        if position is None or due > position + HOLE * rate:
+            silence = max(0, due - max(0, position or 0))
+            if silence > LONGEST_HOLE * rate:
+                raise MediaError(f"{path}: the clock of its sound jumps by {silence / rate:.0f} s; export it as WAV")
+            yield np.zeros((len(block), silence), np.float32)
+            position = due
+        start, stop = max(0, -position), _whole_or_last(container, stream, frame)
+        position += frame.samples
+        block = block[:, start:stop]
+        if bad := np.count_nonzero(~np.isfinite(block)):
+            raise MediaError(
+                f"{path}: {bad} samples before {position / rate:.2f} s are not finite (NaN or infinite); "
+                "export the recording again"
+            )
+        yield block
+
+
+def _frames(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
+    """Decoded frames. Damage at the very end is where a file was cut off; sound after damage would be out of time."""
+    damage = None
+    seconds = 0.0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            damage = damage or error
+            continue
+        for frame in frames:
+            if damage:
+                raise MediaError(
+                    f"{path}: the sound is damaged {seconds:.2f} s from its start ({damage.strerror}); "
+                    "copy or export it again"
+                )
+            seconds += frame.samples / stream.rate
+            yield frame
+
+
+def _first_picture(container: InputContainer) -> float | None:
+    """Seconds of the container's clock at which a video's pictures begin, None where there is sound alone."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return _seconds(stream.start_time, stream)
+    return None
+
+
+def _whole_or_last(container: InputContainer, stream: AudioStream, frame: av.AudioFrame) -> int:
+    """How many samples of a frame belong to the sound: an MP4 states its length, but its last frame is a whole one."""
+    if "mp4" not in container.format.name or stream.duration is None or frame.time is None:
+        return frame.samples
+    end = _seconds(stream.start_time, stream) + _seconds(stream.duration, stream)
+    return max(0, min(frame.samples, round((end - frame.time) * stream.rate)))
+
+
+def _seconds(ticks: int | None, stream: AudioStream | VideoStream) -> float:
+    return float((ticks or 0) * (stream.time_base or 0))
