@@ -9,6 +9,7 @@ from stableavatar_jax.shapes import Array, Float
 
 Text = Literal["prompt", "negative"]
 Audio = Literal["sound", "silence", "dropped"]
+Scale = float | int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Guidance:
     """Branches and their coefficients, which sum to 1; a branch of coefficient zero is left out when it is built."""
 
     branches: tuple[Branch, ...]
-    coefficients: tuple[float, ...]
+    coefficients: tuple[Scale, ...]
 
     def __post_init__(self):
         kept = [(b, float(c)) for b, c in zip(self.branches, self.coefficients, strict=True) if c != 0]
@@ -40,7 +41,7 @@ def none() -> Guidance:
     return Guidance((Branch(),), (1.0,))
 
 
-def audio_native(w1: float = 3.0, w2: float = 1.0) -> Guidance:
+def audio_native(w1: Scale = 3.0, w2: Scale = 1.0) -> Guidance:
     """Audio-native guidance (paper Eq. 6-10, as rebuilt in our reading of its prose).
 
     Samples `p(z, r | a) p(a | z, r)^w1 p(r | z, a)^w2` for latents z, raw audio a and refined audio r: away from what
@@ -50,7 +51,7 @@ def audio_native(w1: float = 3.0, w2: float = 1.0) -> Guidance:
     return Guidance(branches, (1.0 + w1 + w2, -w1, -w2))
 
 
-def cfg(w_text: float = 3.0, w_audio: float = 5.0, null: Literal["dropped", "silence"] = "dropped") -> Guidance:
+def cfg(w_text: Scale = 3.0, w_audio: Scale = 5.0, null: Literal["dropped", "silence"] = "dropped") -> Guidance:
     """Classifier-free guidance as released: `u0 + w_audio (u1 - u0) + w_text (u2 - u1)`.
 
     The branches u0, u1, u2 are (negative text, no audio), (negative text, sound), (prompt, sound). What stands for no

@@ -129,11 +129,11 @@ def _unipc(i: int, s: np.ndarray, order: int, variant: Variant) -> list[np.ndarr
     """
     z, velocity, start, *past = np.eye(3 + order)
     now = z - s[i] * velocity
-    order_of = lambda i: min(order, i + 1, len(s) - 1 - i)  # noqa: E731
+    steps = len(s) - 1
     if i > 0:
-        z = _unipc_update(start, past[: order_of(i - 1)], s[: i + 1][::-1], variant, corrector=now)
+        z = _unipc_update(start, past[: min(order, i, steps - i + 1)], s[: i + 1][::-1], variant, corrector=now)
     x0 = [now, *past]
-    new = _unipc_update(z, x0[: order_of(i)], s[: i + 2][::-1], variant)
+    new = _unipc_update(z, x0[: min(order, i + 1, steps - i)], s[: i + 2][::-1], variant)
     return [new, z, *x0[: len(past)]]
 
 

@@ -120,8 +120,8 @@ class WindowConfig:
     """Before this step the later window overwrites the shared frames (the release: 1)."""
     rows: int = 1
     """Windows evaluated at once: more memory, fewer and larger evaluations."""
-    batches: int = 8
-    """Micro-batches of `rows` windows that one call of the program holds; a memory matter only."""
+    batches: int = 4
+    """Micro-batches of `rows` windows one call of the program runs; fewer give finer progress, never other values."""
 
     def plan(self, frames: int) -> WindowPlan:
         """The windows over so many latent frames."""
@@ -218,7 +218,7 @@ def make_denoise(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> 
     return denoise
 
 
-def _divide(x: Array, *shape: int) -> Array:
+def _divide(x: Any, *shape: int) -> Any:
     """The leading axis filled up with zeros and divided into `shape`."""
     xp = np if isinstance(x, np.ndarray) else jnp  # what lies on the host stays there until its turn
     missing = math.prod(shape) - len(x)
