@@ -111,19 +111,13 @@ def choose(namings: Iterable[Naming], config: Any, names: Iterable[str]) -> Nami
     return best
 
 
-def load(
-    naming: Naming,
-    config: Any,
-    source: Mapping[str, np.ndarray],
-    abstract: Mapping[str, Any],
-    *,
-    dtype: Any = None,
-    empty: Callable[[str, tuple[int, ...], Any], np.ndarray] = lambda path, shape, dtype: np.empty(shape, dtype),
-) -> tuple[Tree, Report]:
-    """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
+def match(
+    naming: Naming, config: Any, source: Mapping[str, Any], abstract: Mapping[str, Any]
+) -> tuple[list[Rule], Report]:
+    """The rules that bring these tensors into a tree of the abstract tree's shapes; only shapes are looked at.
 
-    One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
-    (path, shape, dtype). Raises MismatchError that lists every missing, unused and mis-shaped tensor.
+    Raises MismatchError that lists every missing, unused and mis-shaped tensor. (Tied tensors that a file holds
+    twice are read, to see that they are equal.)
     """
     rules, repeats, problems = _tied(naming, naming.rules(config), source)
     targets = flatten(abstract)
@@ -138,15 +132,34 @@ def load(
     problems += _shape_problems(rules, source, targets)
     if problems:
         raise MismatchError(_shorten(problems))
+    return rules, Report(tuple(ignored), tuple(absent))
 
+
+def load(
+    naming: Naming,
+    config: Any,
+    source: Mapping[str, np.ndarray],
+    abstract: Mapping[str, Any],
+    *,
+    dtype: Any = None,
+    empty: Callable[[str, tuple[int, ...], Any], np.ndarray] = lambda path, shape, dtype: np.empty(shape, dtype),
+) -> tuple[Tree, Report]:
+    """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
+
+    One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
+    (path, shape, dtype). Raises MismatchError as `match` does, before anything is read.
+    """
+    rules, report = match(naming, config, source, abstract)
+    targets = flatten(abstract)
     flat: dict[str, np.ndarray] = {}
     for rule in sorted(rules, key=lambda rule: rule.target):
         leaf = targets[rule.target]
         if rule.target not in flat:
             flat[rule.target] = empty(rule.target, tuple(leaf.shape), dtype or leaf.dtype)
         slot = rule.slot(flat[rule.target])
-        slot[...] = 0 if rule.source in absent else rule.op.forward(np.asarray(source[rule.source])).astype(slot.dtype)
-    return unflatten(flat), Report(tuple(ignored), tuple(absent))
+        absent = rule.source in report.absent
+        slot[...] = 0 if absent else rule.op.forward(np.asarray(source[rule.source])).astype(slot.dtype)
+    return unflatten(flat), report
 
 
 def export(naming: Naming, config: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

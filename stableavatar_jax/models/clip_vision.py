@@ -10,7 +10,7 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
-from stableavatar_jax.models.layers import LayerNorm, Linear, named, stack
+from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, named, stack
 from stableavatar_jax.shapes import Array, Float
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -58,16 +58,15 @@ class CLIPVision(nn.Module):
         class token after the whole tower, in the space CLIP compares pictures and texts in, not normalised.
         """
         config = self.config
-        types = {"dtype": config.dtype, "param_dtype": config.param_dtype}
         x = resize_bicubic(image.astype(jnp.float32), config.image_size)
         x = Patches(config, name="patches")(normalise(x))
-        x = LayerNorm(eps=1e-5, param_dtype=config.param_dtype, name="pre_norm")(x)
+        x = norm(config, "pre_norm")(x)
         tokens = stack(Block(config, name="layers"), config.layers - 1, x)
 
         # Under jit nothing below is computed for an output of tokens; it is here so that all weights have their place.
         x = Block(config, name="last_layer")(tokens)
-        x = LayerNorm(eps=1e-5, param_dtype=config.param_dtype, name="post_norm")(x[:, 0])
-        embedding = Linear(config.embedding_dim, ("embed", None), use_bias=False, name="head", **types)(x)
+        x = norm(config, "post_norm")(x[:, 0])
+        embedding = linear(config, config.embedding_dim, ("embed", None), "head", use_bias=False)(x)
         return {"tokens": tokens, "embedding": embedding}[output]
 
     def example(self) -> tuple[jax.ShapeDtypeStruct]:
@@ -84,16 +83,19 @@ class Patches(nn.Module):
     def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B L D"]:
         """Project the patches of square pictures of `image_size`."""
         config = self.config
-        param = lambda name, axes, shape: self.param(  # noqa: E731
-            name, named(nn.initializers.normal(0.02), *axes), shape, config.param_dtype
-        ).astype(config.dtype)
-        kernel = param("kernel", (None, None, None, "embed"), (config.patch, config.patch, 3, config.dim))
-        token = param("class_token", ("embed",), (config.dim,))
-        positions = param("positions", (None, "embed"), (1 + (config.image_size // config.patch) ** 2, config.dim))
+        patch, dim = config.patch, config.dim
+        kernel = self.weight("kernel", (None, None, None, "embed"), (patch, patch, 3, dim))
+        token = self.weight("class_token", ("embed",), (dim,))
+        positions = self.weight("positions", (None, "embed"), (1 + (config.image_size // patch) ** 2, dim))
 
-        pixels = rearrange(image.astype(config.dtype), "B (H h) (W w) C -> B (H W) h w C", h=config.patch, w=config.patch)
+        pixels = rearrange(image.astype(config.dtype), "B (H h) (W w) C -> B (H W) h w C", h=patch, w=patch)
         x = jnp.einsum("blhwc,hwcd->bld", pixels, kernel)
-        return jnp.concatenate([jnp.broadcast_to(token, (len(x), 1, config.dim)), x], axis=1) + positions
+        return jnp.concatenate([jnp.broadcast_to(token, (len(x), 1, dim)), x], axis=1) + positions
+
+    def weight(self, name: str, axes: Axes, shape: tuple[int, ...]) -> Array:
+        """A parameter in the type of the computation."""
+        init = named(nn.initializers.normal(0.02), *axes)
+        return self.param(name, init, shape, self.config.param_dtype).astype(self.config.dtype)
 
 
 class Block(nn.Module):
@@ -105,16 +107,22 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         """One transformer layer over the tokens of each picture."""
         config = self.config
-        norm = lambda name: LayerNorm(eps=1e-5, param_dtype=config.param_dtype, name=name)  # noqa: E731
-        linear = lambda features, axes, name: Linear(  # noqa: E731
-            features, axes, dtype=config.dtype, param_dtype=config.param_dtype, name=name
-        )
-        qkv = linear(3 * config.dim, ("embed", "heads"), "qkv")(norm("norm1")(x))
+        qkv = linear(config, 3 * config.dim, ("embed", "heads"), "qkv")(norm(config, "norm1")(x))
         q, k, v = rearrange(qkv, "B L (three N K) -> three B L N K", three=3, N=config.heads)
         read = rearrange(attention(q, k, v), "B L N K -> B L (N K)")
-        x = x + linear(config.dim, ("heads", "embed"), "out")(read)
-        up = linear(config.mlp_ratio * config.dim, ("embed", "mlp"), "up")(norm("norm2")(x))
-        return x + linear(config.dim, ("mlp", "embed"), "down")(nn.gelu(up, approximate=False))
+        x = x + linear(config, config.dim, ("heads", "embed"), "out")(read)
+        up = linear(config, config.mlp_ratio * config.dim, ("embed", "mlp"), "up")(norm(config, "norm2")(x))
+        return x + linear(config, config.dim, ("mlp", "embed"), "down")(nn.gelu(up, approximate=False))
+
+
+def linear(config: CLIPVisionConfig, features: int, axes: Axes, name: str, *, use_bias: bool = True) -> Linear:
+    """A linear layer in the config's types."""
+    return Linear(features, axes, use_bias, config.dtype, config.param_dtype, name=name)
+
+
+def norm(config: CLIPVisionConfig, name: str) -> LayerNorm:
+    """A LayerNorm with CLIP's epsilon."""
+    return LayerNorm(eps=1e-5, param_dtype=config.param_dtype, name=name)
 
 
 def normalise(image: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:

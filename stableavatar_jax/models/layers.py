@@ -1,4 +1,4 @@
-"""The few layers every network here is made of: a linear map, two norms, a stack of blocks; every weight names its axes."""
+"""What every network here is made of: a linear map, two norms, a stack of blocks, with named axes on every weight."""
 
 from collections.abc import Callable
 

@@ -10,7 +10,7 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
-from stableavatar_jax.models.layers import Linear, RMSNorm, named, stack
+from stableavatar_jax.models.layers import Axes, Linear, RMSNorm, named, stack
 from stableavatar_jax.shapes import Array, Bool, Float, Int
 
 UNREAD = -1e30  # a score that leaves a key no weight, unless every key of the row has it
@@ -33,7 +33,7 @@ class UMT5Config:
     layers: int = 24
     """Encoder layers."""
     buckets: int = 32
-    """Classes of distance the position bias tells apart, half of them for each direction."""
+    """Classes of distance the position bias tells apart, half of them for each direction; a multiple of 4."""
     max_distance: int = 128
     """Distance in tokens from which all fall into the last class."""
     shared_bias: bool = False
@@ -61,7 +61,7 @@ class UMT5(nn.Module):
         x = jnp.take(table, ids, axis=0).astype(config.dtype)
         shared = (PositionBias(config, name="position_bias")(ids.shape[1]),) if config.shared_bias else ()
         x = stack(EncoderLayer(config, name="layers"), config.layers, x, mask, *shared)
-        return RMSNorm(param_dtype=config.param_dtype, name="norm")(x)
+        return norm(config, "norm")(x)
 
     def example(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
         """Shapes of the inputs, for `init`."""
@@ -81,12 +81,8 @@ class EncoderLayer(nn.Module):
         config = self.config
         if bias is None:
             bias = PositionBias(config, name="position_bias")(x.shape[1])
-        x = x + SelfAttention(config, name="attention")(self.norm("norm1", x), mask, bias)
-        return x + FeedForward(config, name="ffn")(self.norm("norm2", x))
-
-    def norm(self, name: str, x: Array) -> Array:
-        """RMSNorm with a scale and nothing else."""
-        return RMSNorm(param_dtype=self.config.param_dtype, name=name)(x)
+        x = x + SelfAttention(config, name="attention")(norm(config, "norm1")(x), mask, bias)
+        return x + FeedForward(config, name="ffn")(norm(config, "norm2")(x))
 
 
 class SelfAttention(nn.Module):
@@ -100,19 +96,12 @@ class SelfAttention(nn.Module):
     ) -> Float[Array, "B L D"]:
         """Attend over the tokens of each row."""
         config = self.config
-        types = {"use_bias": False, "dtype": config.dtype, "param_dtype": config.param_dtype}
-        q, k, v = (
-            rearrange(
-                Linear(config.attention_dim, ("embed", "heads"), name=name, **types)(x),
-                "B L (N K) -> B L N K",
-                N=config.heads,
-            )
-            for name in "qkv"
-        )
+        project = lambda name: linear(config, config.attention_dim, ("embed", "heads"), name)(x)  # noqa: E731
+        q, k, v = (rearrange(project(name), "B L (N K) -> B L N K", N=config.heads) for name in "qkv")
         # The bias of padding is overwritten, not the score: in a row of nothing but padding all keys weigh the same.
         bias = jnp.where(mask[:, None, None, :], bias, UNREAD)
         out = rearrange(attention(q, k, v, bias=bias, scale=1.0), "B L N K -> B L (N K)")
-        return Linear(config.dim, ("heads", "embed"), name="out", **types)(out)
+        return linear(config, config.dim, ("heads", "embed"), "out")(out)
 
 
 class FeedForward(nn.Module):
@@ -124,10 +113,9 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         """Map each token on its own."""
         config = self.config
-        types = {"use_bias": False, "dtype": config.dtype, "param_dtype": config.param_dtype}
-        gate = Linear(config.ffn_dim, name="gate", **types)(x)
-        up = Linear(config.ffn_dim, name="up", **types)(x)
-        return Linear(config.dim, ("mlp", "embed"), name="down", **types)(up * nn.gelu(gate, approximate=True))
+        gate = nn.gelu(linear(config, config.ffn_dim, ("embed", "mlp"), "gate")(x), approximate=True)
+        up = linear(config, config.ffn_dim, ("embed", "mlp"), "up")(x)
+        return linear(config, config.dim, ("mlp", "embed"), "down")(up * gate)
 
 
 class PositionBias(nn.Module):
@@ -144,6 +132,16 @@ class PositionBias(nn.Module):
         place = np.arange(length)
         bucket = distance_bucket(place[None, :] - place[:, None], config.buckets, config.max_distance)
         return rearrange(table[bucket].astype(jnp.float32), "L M N -> 1 N L M")
+
+
+def linear(config: UMT5Config, features: int, axes: Axes, name: str) -> Linear:
+    """A linear layer in the config's types; T5 has no biases."""
+    return Linear(features, axes, use_bias=False, dtype=config.dtype, param_dtype=config.param_dtype, name=name)
+
+
+def norm(config: UMT5Config, name: str) -> RMSNorm:
+    """A norm with a scale and nothing else."""
+    return RMSNorm(param_dtype=config.param_dtype, name=name)
 
 
 def distance_bucket(offset: np.ndarray, buckets: int = 32, max_distance: int = 128) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
-from stableavatar_jax.models.layers import LayerNorm, Linear, named, stack
+from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, named, stack
 from stableavatar_jax.shapes import Array, Bool, Float
 
 
@@ -65,15 +65,13 @@ class Wav2Vec2(nn.Module):
         config = self.config
         if config.output_length(samples.shape[1]) == 0:
             raise ValueError(f"{samples.shape[1]} samples are too few for one feature of wav2vec2; give a longer sound")
-        norm = lambda name: LayerNorm(eps=config.eps, param_dtype=config.param_dtype, name=name)  # noqa: E731
-        hidden_feature = self.param(
-            "masked_feature", named(nn.initializers.uniform(1.0), "embed"), (config.dim,), config.param_dtype
-        )
+        init = named(nn.initializers.uniform(1.0), "embed")
+        blank = self.param("masked_feature", init, (config.dim,), config.param_dtype)
         x = ConvFeatures(config, name="conv_features")(samples)
-        x = linear(config, config.dim, (None, "embed"), "project")(norm("feature_norm")(x))
+        x = linear(config, config.dim, (None, "embed"), "project")(norm(config, "feature_norm")(x))
         if masked is not None:
-            x = jnp.where(masked[..., None], hidden_feature.astype(x.dtype), x)
-        x = norm("norm")(x + PositionConv(config, name="position_conv")(x))
+            x = jnp.where(masked[..., None], blank.astype(x.dtype), x)
+        x = norm(config, "norm")(x + PositionConv(config, name="position_conv")(x))
         return stack(EncoderLayer(config, name="layers"), config.layers, x)
 
     def example(self) -> tuple[jax.ShapeDtypeStruct]:
@@ -150,7 +148,8 @@ class PositionConv(nn.Module):
         taps = config.position_kernel
         shape = (taps, config.dim // config.position_groups, config.dim)
         gain = self.param("gain", named(nn.initializers.ones, None), (taps,), config.param_dtype)
-        kernel = self.param("kernel", named(nn.initializers.he_normal(), None, None, "embed"), shape, config.param_dtype)
+        init = named(nn.initializers.he_normal(), None, None, "embed")
+        kernel = self.param("kernel", init, shape, config.param_dtype)
         bias = self.param("bias", named(nn.initializers.zeros, "embed"), (config.dim,), config.param_dtype)
         gain, kernel = gain.astype(jnp.float32), kernel.astype(jnp.float32)
         kernel = kernel * (gain / jnp.sqrt(jnp.square(kernel).sum((1, 2))))[:, None, None]
@@ -174,17 +173,19 @@ class EncoderLayer(nn.Module):
     def __call__(self, x: Float[Array, "B A D"]) -> Float[Array, "B A D"]:
         """One transformer layer over the features of each sound."""
         config = self.config
-        norm = lambda name: LayerNorm(eps=config.eps, param_dtype=config.param_dtype, name=name)  # noqa: E731
-        q, k, v = (
-            rearrange(linear(config, config.dim, ("embed", "heads"), name)(x), "B A (N K) -> B A N K", N=config.heads)
-            for name in "qkv"
-        )
+        project = lambda name: linear(config, config.dim, ("embed", "heads"), name)(x)  # noqa: E731
+        q, k, v = (rearrange(project(name), "B A (N K) -> B A N K", N=config.heads) for name in "qkv")
         read = rearrange(attention(q, k, v), "B A N K -> B A (N K)")
-        x = norm("norm1")(x + linear(config, config.dim, ("heads", "embed"), "out")(read))
+        x = norm(config, "norm1")(x + linear(config, config.dim, ("heads", "embed"), "out")(read))
         up = nn.gelu(linear(config, config.ffn_dim, ("embed", "mlp"), "up")(x), approximate=False)
-        return norm("norm2")(x + linear(config, config.dim, ("mlp", "embed"), "down")(up))
+        return norm(config, "norm2")(x + linear(config, config.dim, ("mlp", "embed"), "down")(up))
 
 
-def linear(config: Wav2Vec2Config, features: int, axes: tuple[str | None, str | None], name: str) -> Linear:
+def linear(config: Wav2Vec2Config, features: int, axes: Axes, name: str) -> Linear:
     """A linear layer in the config's types."""
     return Linear(features, axes, dtype=config.dtype, param_dtype=config.param_dtype, name=name)
+
+
+def norm(config: Wav2Vec2Config, name: str) -> LayerNorm:
+    """A LayerNorm with the config's epsilon."""
+    return LayerNorm(eps=config.eps, param_dtype=config.param_dtype, name=name)

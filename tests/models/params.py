@@ -1,0 +1,19 @@
+"""Seeded random weights for the tests of this folder."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+
+def random_params(model: Any, seed: int = 0) -> Any:
+    """Weights none of which is zero or one, drawn without running (or compiling) the model's initialisers."""
+    rng = np.random.default_rng(seed)
+    abstract = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *model.example())["params"])
+
+    def draw(path, leaf):
+        gain = path[-1].key in ("scale", "gain")
+        return jax.numpy.asarray(gain + 0.15 * rng.standard_normal(leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract)
