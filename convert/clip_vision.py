@@ -1,5 +1,7 @@
 """Names of the CLIP image encoder's weights: those of Wan2.1's own file, and those of transformers."""
 
+from functools import partial
+
 from convert.rules import CONV2D, FLAT, KEEP, LINEAR, Naming, Op, Rule
 from stableavatar_jax.models.clip_vision import CLIPVisionConfig
 
@@ -40,15 +42,15 @@ def _original(config: CLIPVisionConfig) -> list[Rule]:
     ]
 
 
-def _transformers(config: CLIPVisionConfig) -> list[Rule]:
+def _transformers(config: CLIPVisionConfig, prefix: str) -> list[Rule]:
     rules = [
-        Rule(source="vision_model.embeddings.class_embedding", target="patches/class_token"),
-        Rule(source="vision_model.embeddings.position_embedding.weight", target="patches/positions"),
-        Rule(source="vision_model.embeddings.patch_embedding.weight", target="patches/kernel", op=CONV2D),
-        *_norm("vision_model.pre_layrnorm", "pre_norm"),
+        Rule(source=f"{prefix}embeddings.class_embedding", target="patches/class_token"),
+        Rule(source=f"{prefix}embeddings.position_embedding.weight", target="patches/positions"),
+        Rule(source=f"{prefix}embeddings.patch_embedding.weight", target="patches/kernel", op=CONV2D),
+        *_norm(f"{prefix}pre_layrnorm", "pre_norm"),
     ]
     for i in range(config.layers):
-        layer = f"vision_model.encoder.layers.{i}."
+        layer = f"{prefix}encoder.layers.{i}."
         for module, _, name in LAYER:
             if module != "qkv":
                 rules += _layer(config, i, module, layer + name)
@@ -57,7 +59,7 @@ def _transformers(config: CLIPVisionConfig) -> list[Rule]:
                 rules += _layer(config, i, module, layer + name, part=(k, 3))
     return [
         *rules,
-        *_norm("vision_model.post_layernorm", "post_norm"),
+        *_norm(f"{prefix}post_layernorm", "post_norm"),
         Rule(source="visual_projection.weight", target="head/kernel", op=LINEAR),
     ]
 
@@ -85,8 +87,14 @@ def _layer(
 ORIGINAL = Naming(name="original", rules=_original, ignored=("textual.*", "log_scale"))
 TRANSFORMERS = Naming(
     name="transformers",
-    rules=_transformers,
+    rules=partial(_transformers, prefix="vision_model."),
     ignored=("text_model.*", "text_projection.weight", "logit_scale", "vision_model.embeddings.position_ids"),
     optional=("visual_projection.weight",),  # a CLIPVisionModel ends before it
 )
-NAMINGS = (ORIGINAL, TRANSFORMERS)
+BARE = Naming(
+    name="transformers 5, CLIPVisionModel",
+    rules=partial(_transformers, prefix=""),
+    ignored=("embeddings.position_ids",),
+    optional=("visual_projection.weight",),
+)
+NAMINGS = (ORIGINAL, TRANSFORMERS, BARE)
