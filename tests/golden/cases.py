@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from safetensors.numpy import load_file
@@ -104,11 +103,6 @@ def weight(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 def weights(shapes: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     """All weights of a case's manifest {key: shape}."""
     return {key: weight(key, tuple(shape), seed) for key, shape in shapes.items()}
-
-
-def abstract(model: Any) -> dict[str, Any]:
-    """The shapes of all of a model's parameters, without any of their values."""
-    return nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *model.example())["params"])
 
 
 def apply(model: Any, params: Any, *inputs: Any, **options: Any) -> tuple[Any, dict[str, Any]]:

@@ -9,6 +9,7 @@ from stableavatar_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
 from stableavatar_jax.models.umt5 import UMT5, UMT5Config
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from tests.golden import cases
+from tests.params import abstract_params
 
 GROUPS = {"manifests"}
 
@@ -19,7 +20,7 @@ def blank(shape) -> np.ndarray:
 
 
 def exported_shapes(naming, config, model) -> dict:
-    params = {path: blank(leaf.shape) for path, leaf in rules.flatten(cases.abstract(model)).items()}
+    params = {path: blank(leaf.shape) for path, leaf in rules.flatten(abstract_params(model)).items()}
     return {name: value.shape for name, value in rules.export(naming, config, rules.unflatten(params))}
 
 
@@ -30,7 +31,7 @@ def stated_shapes(manifest: dict) -> dict:
 def imported(namings, config, model, shapes):
     """The naming chosen for a file of these shapes, and the report; raises where they do not match."""
     naming = rules.choose(namings, config, shapes)
-    return naming, rules.match(naming, config, {n: blank(s) for n, s in shapes.items()}, cases.abstract(model))[1]
+    return naming, rules.match(naming, config, {n: blank(s) for n, s in shapes.items()}, abstract_params(model))[1]
 
 
 def test_umt5(case):
@@ -89,7 +90,7 @@ def assert_pairs(pairs, one, other, config, small, model):
     assert {first.get(pair["dst"], pair["dst"]) for pair in pairs} == {rule.source for rule in other.rules(config)}
 
     source = cases.weights(exported_shapes(one, small, model(small)), seed=0)
-    params, _ = rules.load(one, small, source, cases.abstract(model(small)))
+    params, _ = rules.load(one, small, source, abstract_params(model(small)))
     made = dict(rules.export(other, small, params))
     for pair in pairs:
         rows = config.dim // small.dim  # the pairs state rows of the real width

@@ -6,6 +6,7 @@ from convert import rules
 from convert.umt5 import NAMINGS
 from stableavatar_jax.models.umt5 import UMT5, UMT5Config, distance_bucket
 from tests.golden import cases
+from tests.params import abstract_params
 
 GROUPS = {"umt5"}
 
@@ -34,7 +35,7 @@ def test_umt5(case):
     model = UMT5(config)
     source = cases.weights(case.info["weights"], case.info["seed"])
     naming = rules.choose(NAMINGS, config, source)
-    params, _ = rules.load(naming, config, source, cases.abstract(model))
+    params, _ = rules.load(naming, config, source, abstract_params(model))
     ids = case.tensors["in/input_ids"]
     mask = case.tensors.get("in/attention_mask", np.ones_like(ids)).astype(bool)
     out, inner = cases.apply(model, params, ids, mask)

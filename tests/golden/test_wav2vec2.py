@@ -8,6 +8,7 @@ from convert import rules
 from convert.wav2vec2 import NAMINGS
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from tests.golden import cases
+from tests.params import abstract_params
 
 GROUPS = {"wav2vec2"}
 
@@ -36,7 +37,7 @@ def test_wav2vec2(case):
     config = config_of(case.info["full_config"])
     model = Wav2Vec2(config)
     source = cases.weights(case.info["weights"], case.info["seed"])
-    params, _ = rules.load(rules.choose(NAMINGS, config, source), config, source, cases.abstract(model))
+    params, _ = rules.load(rules.choose(NAMINGS, config, source), config, source, abstract_params(model))
 
     extract = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False)
     samples = extract(case.tensors["in/audio"], sampling_rate=16000, return_tensors="np")["input_values"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stableavatar_jax.models.clip_vision import CLIPVision, CLIPVisionConfig, bicubic_weights, resize_bicubic
-from tests.models.params import random_params
+from tests.params import random_params
 
 CONFIG = CLIPVisionConfig(image_size=16, patch=4, dim=32, mlp_ratio=2, heads=4, layers=3, embedding_dim=12)
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 20, 13, 3), minval=-1)

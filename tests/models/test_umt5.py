@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.models.umt5 import UMT5, EncoderLayer, UMT5Config, distance_bucket
-from tests.models.params import random_params
+from tests.params import random_params
 
 CONFIG = UMT5Config(vocab=50, dim=32, attention_dim=48, ffn_dim=40, heads=4, layers=3, buckets=8, max_distance=16)
 IDS = jax.random.randint(jax.random.key(1), (2, 11), 0, CONFIG.vocab)
@@ -36,6 +36,14 @@ def test_padding_changes_no_token(params):
 
 def test_rows_of_a_batch_are_apart(params):
     np.testing.assert_allclose(encode(params)[1:], encode(params, IDS[1:], MASK[1:]), atol=1e-5)
+
+
+def test_a_row_of_nothing_but_padding_reads_all_of_it_alike(params):
+    """As in the reference: distances play no part then, so turned tokens give turned rows."""
+    nothing = jnp.zeros_like(MASK)
+    np.testing.assert_allclose(
+        encode(params, mask=nothing), encode(params, IDS[:, ::-1], mask=nothing)[:, ::-1], atol=1e-5
+    )
 
 
 def test_order_of_tokens_matters(params):

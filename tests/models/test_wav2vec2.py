@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.models.wav2vec2 import EncoderLayer, PositionConv, Wav2Vec2, Wav2Vec2Config
-from tests.models.params import random_params
+from tests.params import random_params
 
 CONFIG = Wav2Vec2Config(
     dim=24, ffn_dim=32, heads=3, layers=2, conv_dims=(16,) * 7, position_kernel=6, position_groups=4
