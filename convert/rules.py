@@ -7,7 +7,7 @@ over or of another shape.
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,8 @@ class Naming:
     """Patterns (fnmatch) of tensors a real file holds besides, with no place in the part."""
     optional: tuple[str, ...] = ()
     """Patterns of tensors a real file may lack; the parameter is then zero."""
+    tied: tuple[tuple[str, str], ...] = ()
+    """(name, other): a real file may hold tensor `name` under the name `other`, or under both, if both are equal."""
 
 
 class MismatchError(ValueError):
@@ -109,6 +111,30 @@ def choose(namings: Iterable[Naming], config: Any, names: Iterable[str]) -> Nami
     return best
 
 
+def match(
+    naming: Naming, config: Any, source: Mapping[str, Any], abstract: Mapping[str, Any]
+) -> tuple[list[Rule], Report]:
+    """The rules that bring these tensors into a tree of the abstract tree's shapes; only shapes are looked at.
+
+    Raises MismatchError that lists every missing, unused and mis-shaped tensor. (Tied tensors that a file holds
+    twice are read, to see that they are equal.)
+    """
+    rules, repeats, problems = _tied(naming, naming.rules(config), source)
+    targets = flatten(abstract)
+    names = set(source) - repeats
+    listed = {rule.source for rule in rules}
+    ignored = sorted(n for n in names - listed if _matches(n, naming.ignored))
+    absent = sorted(n for n in listed - names if _matches(n, naming.optional))
+    problems += [f"unused tensor {n}" for n in sorted(names - listed - set(ignored))]
+    problems += [f"missing tensor {n}" for n in sorted(listed - names - set(absent))]
+    problems += [f"no rule fills parameter {path}" for path in sorted(set(targets) - {r.target for r in rules})]
+    problems += [f"no parameter {path}" for path in sorted({r.target for r in rules} - set(targets))]
+    problems += _shape_problems(rules, source, targets)
+    if problems:
+        raise MismatchError(_shorten(problems))
+    return rules, Report(tuple(ignored), tuple(absent))
+
+
 def load(
     naming: Naming,
     config: Any,
@@ -121,30 +147,19 @@ def load(
     """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
 
     One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
-    (path, shape, dtype). Raises MismatchError that lists every missing, unused and mis-shaped tensor.
+    (path, shape, dtype). Raises MismatchError as `match` does, before anything is read.
     """
-    rules = naming.rules(config)
+    rules, report = match(naming, config, source, abstract)
     targets = flatten(abstract)
-    names = set(source)
-    listed = {rule.source for rule in rules}
-    ignored = sorted(n for n in names - listed if _matches(n, naming.ignored))
-    absent = sorted(n for n in listed - names if _matches(n, naming.optional))
-    problems = [f"unused tensor {n}" for n in sorted(names - listed - set(ignored))]
-    problems += [f"missing tensor {n}" for n in sorted(listed - names - set(absent))]
-    problems += [f"no rule fills parameter {path}" for path in sorted(set(targets) - {r.target for r in rules})]
-    problems += [f"no parameter {path}" for path in sorted({r.target for r in rules} - set(targets))]
-    problems += _shape_problems(rules, source, targets)
-    if problems:
-        raise MismatchError(_shorten(problems))
-
     flat: dict[str, np.ndarray] = {}
     for rule in sorted(rules, key=lambda rule: rule.target):
         leaf = targets[rule.target]
         if rule.target not in flat:
             flat[rule.target] = empty(rule.target, tuple(leaf.shape), dtype or leaf.dtype)
         slot = rule.slot(flat[rule.target])
-        slot[...] = 0 if rule.source in absent else rule.op.forward(np.asarray(source[rule.source])).astype(slot.dtype)
-    return unflatten(flat), Report(tuple(ignored), tuple(absent))
+        absent = rule.source in report.absent
+        slot[...] = 0 if absent else rule.op.forward(np.asarray(source[rule.source])).astype(slot.dtype)
+    return unflatten(flat), report
 
 
 def export(naming: Naming, config: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
@@ -153,6 +168,19 @@ def export(naming: Naming, config: Any, params: Mapping[str, Any]) -> Iterator[t
     for rule in naming.rules(config):
         value = rule.op.inverse(rule.slot(np.asarray(flat[rule.target])))
         yield rule.source, value if rule.source_shape is None else value.reshape(rule.source_shape)
+
+
+def _tied(naming: Naming, rules: list[Rule], source: Mapping[str, Any]) -> tuple[list[Rule], set[str], list[str]]:
+    """The rules by the names this file uses, the tensors that only repeat another, and what is wrong with them."""
+    repeats, problems = set(), []
+    for name, other in naming.tied:
+        if other in source and name in source:
+            repeats.add(other)
+            if not np.array_equal(np.asarray(source[name]), np.asarray(source[other])):
+                problems.append(f"tensors {name} and {other} are one parameter, but differ")
+        elif other in source:
+            rules = [replace(rule, source=other) if rule.source == name else rule for rule in rules]
+    return rules, repeats, problems
 
 
 def _shape_problems(rules: list[Rule], source: Mapping[str, Any], targets: Mapping[str, Any]) -> list[str]:

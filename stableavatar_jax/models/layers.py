@@ -1,4 +1,4 @@
-"""The few layers every network here is made of: a linear map and two norms, with named axes on every weight."""
+"""What every network here is made of: a linear map, two norms, a stack of blocks, with named axes on every weight."""
 
 from collections.abc import Callable
 
@@ -79,3 +79,20 @@ class RMSNorm(nn.Module):
 def modulate(x: Array, shift: Array | float, scale: Array | float) -> Array:
     """`x * (1 + scale) + shift` in float32, returned in x's dtype."""
     return (x.astype(jnp.float32) * (1 + scale) + shift).astype(x.dtype)
+
+
+def stack(block: nn.Module, times: int, x: Array, *constants: Array) -> Array:
+    """`x` through `times` blocks `x, *constants -> x` one after another, each with weights of its own.
+
+    One scan, so one compile whatever the depth. The weights lie under the block's name, stacked on a leading axis
+    "layers".
+    """
+    scan = nn.scan(
+        lambda block, x, *constants: (block(x, *constants), None),
+        variable_axes={"params": 0, "intermediates": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,
+        length=times,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+    return scan(block, x, *constants)[0]

@@ -9,10 +9,11 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from safetensors.numpy import load_file
 
@@ -33,7 +34,6 @@ NOT_BUILT = {
     "preprocess/train_*": "training is not built yet",
     "manifests/diffusers_names_*": "diffusers' names are not built yet",
     "manifests/wan21_vae_to_diffusers": "diffusers' names are not built yet",
-    "manifests/clip_*_to_transformers": "not built yet",
 }
 
 
@@ -103,3 +103,10 @@ def weight(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 def weights(shapes: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     """All weights of a case's manifest {key: shape}."""
     return {key: weight(key, tuple(shape), seed) for key, shape in shapes.items()}
+
+
+def apply(model: Any, params: Any, *inputs: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """The model's output, and that of every module in it: {module: {..., "__call__": (output,)}}."""
+    capture = partial(model.apply, capture_intermediates=True, mutable=["intermediates"], **options)
+    out, inner = jax.jit(capture)({"params": params}, *inputs)
+    return out, inner["intermediates"]

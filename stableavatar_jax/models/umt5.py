@@ -1,0 +1,160 @@
+"""The text encoder of UMT5: a T5 encoder whose every layer has a relative position bias of its own."""
+
+import math
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+
+from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.layers import Axes, Linear, RMSNorm, named, stack
+from stableavatar_jax.shapes import Array, Bool, Float, Int
+
+UNREAD = -1e30  # a score that leaves a key no weight, unless every key of the row has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class UMT5Config:
+    """Sizes of the encoder; the defaults are those of UMT5-XXL."""
+
+    vocab: int = 256384
+    """Rows of the embedding table."""
+    dim: int = 4096
+    """Width D of a token."""
+    attention_dim: int = 4096
+    """Width of the queries over all heads."""
+    ffn_dim: int = 10240
+    """Width of the gated feed-forward."""
+    heads: int = 64
+    """Attention heads N, which divide `attention_dim`."""
+    layers: int = 24
+    """Encoder layers."""
+    buckets: int = 32
+    """Classes of distance the position bias tells apart, half of them for each direction; a multiple of 4."""
+    max_distance: int = 128
+    """Distance in tokens from which all fall into the last class."""
+    shared_bias: bool = False
+    """One position bias for all layers (T5) instead of one in each (UMT5)."""
+    dtype: str = "float32"
+    """Type of the computation; softmax and norms are float32 throughout."""
+    param_dtype: str = "float32"
+    """Type the weights are kept in."""
+
+
+class UMT5(nn.Module):
+    """Token ids to text features."""
+
+    config: UMT5Config
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B L D"]:
+        """Encode prompts; `mask` is True on tokens and False on padding, which no token reads.
+
+        Rows of padding come out as numbers without meaning, as in the reference; who uses the result drops them.
+        """
+        config = self.config
+        init = named(nn.initializers.normal(1.0), "vocab", "embed")
+        table = self.param("token_embedding", init, (config.vocab, config.dim), config.param_dtype)
+        x = jnp.take(table, ids, axis=0).astype(config.dtype)
+        shared = (PositionBias(config, name="position_bias")(ids.shape[1]),) if config.shared_bias else ()
+        x = stack(EncoderLayer(config, name="layers"), config.layers, x, mask, *shared)
+        return norm(config, "norm")(x)
+
+    def example(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+        """Shapes of the inputs, for `init`."""
+        return jax.ShapeDtypeStruct((1, 2), jnp.int32), jax.ShapeDtypeStruct((1, 2), jnp.bool_)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a gated feed-forward, each on a normed input and added to it."""
+
+    config: UMT5Config
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], bias: Float[Array, "1 N L L"] | None = None
+    ) -> Float[Array, "B L D"]:
+        """One layer; without a shared `bias` it makes its own."""
+        config = self.config
+        if bias is None:
+            bias = PositionBias(config, name="position_bias")(x.shape[1])
+        x = x + SelfAttention(config, name="attention")(norm(config, "norm1")(x), mask, bias)
+        return x + FeedForward(config, name="ffn")(norm(config, "norm2")(x))
+
+
+class SelfAttention(nn.Module):
+    """Every token reads every token that is no padding, by content and distance; scores are not scaled (T5)."""
+
+    config: UMT5Config
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], bias: Float[Array, "1 N L L"]
+    ) -> Float[Array, "B L D"]:
+        """Attend over the tokens of each row."""
+        config = self.config
+        project = lambda name: linear(config, config.attention_dim, ("embed", "heads"), name)(x)  # noqa: E731
+        q, k, v = (rearrange(project(name), "B L (N K) -> B L N K", N=config.heads) for name in "qkv")
+        # The bias of padding is overwritten, not the score: in a row of nothing but padding all keys weigh the same.
+        bias = jnp.where(mask[:, None, None, :], bias, UNREAD)
+        out = rearrange(attention(q, k, v, bias=bias, scale=1.0), "B L N K -> B L (N K)")
+        return linear(config, config.dim, ("heads", "embed"), "out")(out)
+
+
+class FeedForward(nn.Module):
+    """`down(up(x) * gelu(gate(x)))`, GELU by its tanh formula."""
+
+    config: UMT5Config
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """Map each token on its own."""
+        config = self.config
+        gate = nn.gelu(linear(config, config.ffn_dim, ("embed", "mlp"), "gate")(x), approximate=True)
+        up = linear(config, config.ffn_dim, ("embed", "mlp"), "up")(x)
+        return linear(config, config.dim, ("mlp", "embed"), "down")(up * gate)
+
+
+class PositionBias(nn.Module):
+    """What each head adds to the score of a key that lies some distance from the query."""
+
+    config: UMT5Config
+
+    @nn.compact
+    def __call__(self, length: int) -> Float[Array, "1 N L L"]:
+        """The bias between all pairs of `length` tokens, queries before keys, in float32."""
+        config = self.config
+        shape = (config.buckets, config.heads)
+        table = self.param("table", named(nn.initializers.normal(0.02), None, "heads"), shape, config.param_dtype)
+        place = np.arange(length)
+        bucket = distance_bucket(place[None, :] - place[:, None], config.buckets, config.max_distance)
+        return rearrange(table[bucket].astype(jnp.float32), "L M N -> 1 N L M")
+
+
+def linear(config: UMT5Config, features: int, axes: Axes, name: str) -> Linear:
+    """A linear layer in the config's types; T5 has no biases."""
+    return Linear(features, axes, use_bias=False, dtype=config.dtype, param_dtype=config.param_dtype, name=name)
+
+
+def norm(config: UMT5Config, name: str) -> RMSNorm:
+    """A norm with a scale and nothing else."""
+    return RMSNorm(param_dtype=config.param_dtype, name=name)
+
+
+def distance_bucket(offset: np.ndarray, buckets: int = 32, max_distance: int = 128) -> np.ndarray:
+    """The class of each offset (key place minus query place), as in T5's bidirectional encoder.
+
+    The upper half of the classes is for keys after the query. In each half, one half of the classes is for single
+    distances from 0 on; the other half grows logarithmically up to `max_distance`, and its last one goes on from there.
+    """
+    side = buckets // 2
+    near = side // 2
+    distance = np.abs(offset)
+    # float32, truncated: the borders of the classes depend on how these few operations round.
+    far = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(near))
+    far = near + (far / np.float32(math.log(max_distance / near)) * np.float32(side - near)).astype(np.int32)
+    bucket = np.where(distance < near, distance, np.minimum(far, side - 1))
+    return (bucket + side * (offset > 0)).astype(np.int32)

@@ -1,0 +1,52 @@
+"""The text encoder against the reference numbers."""
+
+import numpy as np
+
+from convert import rules
+from convert.umt5 import NAMINGS
+from stableavatar_jax.models.umt5 import UMT5, UMT5Config, distance_bucket
+from tests.golden import cases
+from tests.params import abstract_params
+
+GROUPS = {"umt5"}
+
+
+def config_of(stated: dict) -> UMT5Config:
+    return UMT5Config(
+        vocab=stated["vocab"],
+        dim=stated["dim"],
+        attention_dim=stated["dim_attn"],
+        ffn_dim=stated["dim_ffn"],
+        heads=stated["num_heads"],
+        layers=stated["num_layers"],
+        buckets=stated["num_buckets"],
+        shared_bias=stated["shared_pos"],
+    )
+
+
+def test_umt5(case):
+    if "in/relative_position" in case.tensors:
+        stated = case.info["config"]
+        bucket = distance_bucket(case.tensors["in/relative_position"], stated["num_buckets"], stated["max_dist"])
+        case.check("out/bucket", bucket)
+        return
+
+    config = config_of(case.info["config"])
+    model = UMT5(config)
+    source = cases.weights(case.info["weights"], case.info["seed"])
+    naming = rules.choose(NAMINGS, config, source)
+    params, _ = rules.load(naming, config, source, abstract_params(model))
+    ids = case.tensors["in/input_ids"]
+    mask = case.tensors.get("in/attention_mask", np.ones_like(ids)).astype(bool)
+    out, inner = cases.apply(model, params, ids, mask)
+    case.check("out/last_hidden", out)
+    if "out/valid_only" in case.tensors:
+        case.check("out/valid_only", np.where(mask[..., None], out, 0))
+
+    layers = inner["layers"]
+    found = {"block_{i}": layers, "block_{i}_attn": layers["attention"], "block_{i}_ffn": layers["ffn"]}
+    found["pos_bias_{i}"] = layers.get("position_bias")
+    for name, value in found.items():
+        for i in range(config.layers):
+            if "mid/" + name.format(i=i) in case.tensors:
+                case.check("mid/" + name.format(i=i), value["__call__"][0][i])

@@ -1,0 +1,63 @@
+"""The audio encoder against the reference numbers."""
+
+import flax.linen as nn
+import numpy as np
+from transformers import Wav2Vec2FeatureExtractor
+
+from convert import rules
+from convert.wav2vec2 import NAMINGS
+from stableavatar_jax.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from tests.golden import cases
+from tests.params import abstract_params
+
+GROUPS = {"wav2vec2"}
+
+
+def config_of(stated: dict) -> Wav2Vec2Config:
+    return Wav2Vec2Config(
+        dim=stated["hidden_size"],
+        ffn_dim=stated["intermediate_size"],
+        heads=stated["num_attention_heads"],
+        layers=stated["num_hidden_layers"],
+        conv_dims=tuple(stated["conv_dim"]),
+        conv_kernels=tuple(stated["conv_kernel"]),
+        conv_strides=tuple(stated["conv_stride"]),
+        position_kernel=stated["num_conv_pos_embeddings"],
+        position_groups=stated["num_conv_pos_embedding_groups"],
+        eps=stated["layer_norm_eps"],
+    )
+
+
+def test_wav2vec2(case):
+    if "samples_to_frames" in case.info:
+        for samples, frames in case.info["samples_to_frames"].items():
+            assert Wav2Vec2Config().output_length(int(samples)) == frames
+        return
+
+    config = config_of(case.info["full_config"])
+    model = Wav2Vec2(config)
+    source = cases.weights(case.info["weights"], case.info["seed"])
+    params, _ = rules.load(rules.choose(NAMINGS, config, source), config, source, abstract_params(model))
+
+    extract = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False)
+    samples = extract(case.tensors["in/audio"], sampling_rate=16000, return_tensors="np")["input_values"]
+    case.check("mid/input_values", samples)
+    out, inner = cases.apply(model, params, samples)
+    case.check("out/last_hidden_state", out)
+
+    layers = inner["layers"]["__call__"][0]
+    found = {
+        "conv_features": inner["conv_features"]["__call__"][0],
+        "extract_features": inner["feature_norm"]["__call__"][0],
+        "projected": inner["project"]["__call__"][0],
+        "pos_conv": inner["position_conv"]["__call__"][0],
+        "hidden_0": inner["norm"]["__call__"][0],
+        **{f"hidden_{i + 1}": layers[i] for i in range(config.layers)},
+    }
+    for name in found:
+        if f"mid/{name}" in case.tensors:
+            case.check(f"mid/{name}", found[name])
+    for i in range(len(config.conv_dims)):
+        if f"mid/conv_layer_{i}" in case.tensors:
+            conv = inner["conv_features"]["norm" if i == 0 else f"conv_{i}"]["__call__"][0]
+            case.check(f"mid/conv_layer_{i}", np.moveaxis(nn.gelu(conv, approximate=False), -1, 1))
