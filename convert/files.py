@@ -72,7 +72,8 @@ def _weights(path: Path, saved: Any, key: str | None) -> dict[str, Tensor]:
         raise FileError(path, f"a saved {type(saved).__name__.strip('_').lower()} without tensors by name", SAVE_AGAIN)
     if key is None and len(found) > 1:
         places = ", ".join(f"{name or '(top)'} ({len(tensors)})" for name, tensors in found.items())
-        raise FileError(path, f"several places hold tensors: {places}", f"say which: --key {max(found, key=len)}")
+        largest = max(found, key=lambda name: len(found[name]))
+        raise FileError(path, f"several places hold tensors: {places}", f"say which, such as --key {largest!r}")
     if key is not None and key not in found:
         raise FileError(path, f"no tensors at key {key!r}", f"there are some at {', '.join(map(repr, found))}")
     tensors = next(iter(found.values())) if key is None else found[key]
@@ -91,7 +92,8 @@ def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
     """All shards of a folder as one: those its index names, else every file of the first suffix found."""
     index = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.bin.index.json"))
     if len(index) > 1:
-        raise FileError(folder, f"{len(index)} indexes: {', '.join(i.name for i in index)}", "give a folder of one model")
+        found = f"it holds {len(index)} indexes: {', '.join(path.name for path in index)}"
+        raise FileError(folder, found, "give a folder with one model in it")
     places = _read_index(index[0]) if index else {}
     shards = sorted({folder / name for name in places.values()}) if index else _shards(folder)
     tensors: dict[str, LazyTensor] = {}
@@ -106,7 +108,8 @@ def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
             tensors[name], owner[name] = tensor, shard
     for name, place in places.items():
         if owner.get(name) != folder / place:
-            raise FileError(folder / place, f"tensor {name} is not in it, {index[0].name} says so", "download both again")
+            found = f"tensor {name} is not in it, though {index[0].name} says so"
+            raise FileError(folder / place, found, "download both again")
     return tensors
 
 
@@ -132,7 +135,8 @@ def _shards(folder: Path) -> list[Path]:
                 wanted = (f"{head}{i:0{len(digits)}}{of}{count}{tail}" for i in range(1, int(count) + 1))
                 missing = [name for name in wanted if not (folder / name).is_file()]
                 if missing:
-                    raise FileError(folder, f"{len(missing)} of {int(count)} shards missing, {missing[0]} first", "download all")
+                    found = f"{len(missing)} of {int(count)} shards are missing, {missing[0]} first"
+                    raise FileError(folder, found, "download them too")
         if shards:
             return shards
-    raise FileError(folder, "no weight files in this folder", "give the folder with the .safetensors or .pth file in it")
+    raise FileError(folder, "no weight files in this folder", "give the folder of the .safetensors or .pth file")

@@ -23,12 +23,13 @@ from convert.tensors import FileError, LazyTensor, is_count, mapped
 DAMAGED = "the file is damaged, download it again"
 SAVE_AGAIN = "save the weights alone, torch.save(model.state_dict(), FILE)"
 DTYPES = {
-    name: np.dtype(getattr(ml_dtypes, name, None) or name)
+    name: np.dtype(getattr(ml_dtypes, name, name))
     for name in (
-        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu "
-        "int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex64 complex128"
-    ).split()
-}
+        "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
+        "float8_e5m2fnuz", "float8_e8m0fnu", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+        "bool", "complex64", "complex128",
+    )
+}  # fmt: skip
 STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
     "CharStorage": "int8", "ShortStorage": "int16", "IntStorage": "int32", "LongStorage": "int64",
@@ -54,7 +55,7 @@ class Tensor(NamedTuple):
         return self.offset + 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
 
-def read_pth(path: Path) -> tuple[Any, dict[str, Callable[[Tensor], LazyTensor]]]:
+def read_pth(path: Path) -> tuple[Any, Callable[[Tensor], LazyTensor]]:
     """The saved object, with a `Tensor` in place of each tensor, and what maps a Tensor from disk.
 
     Containers come as dict, list and tuple. Raises FileError for a damaged archive and for a pickle that asks for
@@ -159,11 +160,12 @@ def _tensor(storage, dtype, offset, shape, strides, metadata):
     if metadata:
         raise _Refused(f"a tensor with {', '.join(map(str, metadata))} set")  # lazily conjugated or negated
     numbers = (offset, *shape, *strides)
-    if not isinstance(storage, _Storage) or len(shape) != len(strides) or not all(map(is_count, numbers)):
+    well_formed = isinstance(storage, _Storage) and isinstance(dtype, np.dtype) and len(shape) == len(strides)
+    if not well_formed or not all(map(is_count, numbers)):
         raise ValueError("a malformed tensor")
     if math.prod(n for n in shape if n) >= 2**62:
         raise ValueError("a tensor of impossible size")
-    return Tensor(storage.entry, np.dtype(dtype), offset, tuple(shape), tuple(strides))
+    return Tensor(storage.entry, dtype, offset, tuple(shape), tuple(strides))
 
 
 ADMITTED = {

@@ -34,7 +34,7 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         if start > size:
-            raise FileError(path, f"truncated: its header needs {start} bytes of the file's {size}", "download it again")
+            raise FileError(path, f"truncated: header to byte {start}, file to {size}", "download it again")
         try:
             header = json.loads(file.read(start - 8), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
