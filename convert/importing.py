@@ -49,7 +49,8 @@ def import_part(
     if (output / name).exists() and not overwrite:
         raise ImportFailed(f"{output / name} exists already; pass --overwrite to replace it")
     avatar = settle_config(output, preset)
-    found = find_tokenizer(source, tokenizer) if name == "umt5" else None
+    needs_tokenizer = name == "umt5" and avatar.tokenizer == "file"
+    found = find_tokenizer(source, tokenizer) if needs_tokenizer else None
     tensors = open_tensors(source, key)
     part = parts.part(name, avatar)
     stored = np.dtype(dtype) if dtype else stored_dtype(tensors)
@@ -69,7 +70,7 @@ def import_part(
     lines = [f"{output / name}: {_size(params)} in {stored}, from {len(tensors)} tensors named as in {naming.name}"]
     lines += [f"ignored, no place in the model: {tensor}" for tensor in report.ignored]
     lines += [f"absent from the file, set to zero: {tensor}" for tensor in report.absent]
-    if name == "umt5" and not (output / TOKENIZER).exists():
+    if needs_tokenizer and not (output / TOKENIZER).exists():
         lines.append(f"no {TOKENIZER} lies beside {source}: copy it to {output / TOKENIZER}, prompts need it")
     return "\n".join(lines)
 
@@ -127,7 +128,7 @@ def _workplace(output: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _progress(tensors: Mapping[str, LazyTensor], table: list[rules.Rule]) -> Iterator[dict[str, LazyTensor]]:
+def _progress(tensors: Mapping[str, LazyTensor], table: list[rules.Rule]) -> Iterator[Mapping[str, Any]]:
     """The same tensors, moving a progress bar as they are read."""
     total = sum(rule.source in tensors for rule in table)
     with tqdm(total=total, unit=" tensors", desc="reading", disable=None) as bar:

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from convert import parts
@@ -42,7 +40,7 @@ def verify(folder: Path) -> Iterator[tuple[bool, str]]:
             yield _verify_values(folder, name)
         except CheckpointError as error:
             yield False, str(error)
-    if (folder / "umt5").exists() and not (folder / TOKENIZER).is_file():
+    if avatar.tokenizer == "file" and not (folder / TOKENIZER).is_file():
         yield False, f"{folder / TOKENIZER}: no such file; copy UMT5's there, prompts need it"
 
 
@@ -60,6 +58,6 @@ def _verify_values(folder: Path, name: str) -> tuple[bool, str]:
 
 def _finite(array: np.ndarray) -> bool:
     """Looked at in pieces: a mask of a whole stacked parameter would be gigabytes."""
-    flat: Any = array.reshape(-1)
+    flat = array.reshape(-1)
     step = 1 << 24
-    return all(bool(jnp.isfinite(flat[i : i + step]).all()) for i in range(0, flat.size, step))
+    return all(bool(np.isfinite(flat[i : i + step]).all()) for i in range(0, flat.size, step))

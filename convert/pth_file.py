@@ -105,11 +105,11 @@ def _lazy(path: Path, tensor: Tensor, spans: dict[str, tuple[int, int]], swapped
         raise FileError(path, f"a tensor reaches beyond its storage {tensor.entry}", DAMAGED)
 
     def read() -> np.ndarray:
-        flat = mapped(path, tensor.dtype, start, size // itemsize)
         if 0 in tensor.shape:
-            return flat[:0].reshape(tensor.shape)
+            return np.empty(tensor.shape, tensor.dtype)
+        storage = mapped(path, np.dtype(np.uint8), start, size)
         strides = tuple(s * itemsize for s in tensor.strides)
-        view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides, writeable=False)
+        view = np.ndarray(tensor.shape, tensor.dtype, storage, tensor.offset * itemsize, strides)
         return view.byteswap() if swapped else view
 
     return LazyTensor(tensor.shape, tensor.dtype, read)

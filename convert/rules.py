@@ -112,7 +112,7 @@ def choose(namings: Iterable[Naming], config: Any, names: Iterable[str]) -> Nami
 def load(
     naming: Naming,
     config: Any,
-    source: Mapping[str, Any],
+    source: Mapping[str, np.ndarray],
     abstract: Mapping[str, Any],
     *,
     dtype: Any = None,
@@ -120,9 +120,8 @@ def load(
 ) -> tuple[Tree, Report]:
     """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
 
-    Tensors of `source` have a `.shape`, and become arrays when asked; that is done one at a time, and not at all where
-    something does not match. `dtype` overrides the leaves' own; `empty` makes the arrays to fill (path, shape, dtype).
-    Raises MismatchError that lists every missing, unused and mis-shaped tensor.
+    One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
+    (path, shape, dtype). Raises MismatchError that lists every missing, unused and mis-shaped tensor.
     """
     rules = naming.rules(config)
     targets = flatten(abstract)
