@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-FALSE, NONE = b"\x89", b"N"
-STORAGE_OF = {"float32": "FloatStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage"}
+FALSE = b"\x89"
+STORAGE_OF = {"float32": "Float", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long"}
 
 
 def name(module: str, attribute: str) -> bytes:
@@ -60,7 +60,7 @@ def save(path: Path, tensors: dict[str, np.ndarray]) -> Path:
     """A state dict of dense tensors."""
     body, storages = {}, {}
     for i, (key, array) in enumerate(tensors.items()):
-        held = storage(STORAGE_OF[array.dtype.name], str(i), array.size)
+        held = storage(f"{STORAGE_OF[array.dtype.name]}Storage", str(i), array.size)
         body[key] = tensor(held, array.shape, [s // array.itemsize for s in array.strides])
         storages[str(i)] = array.tobytes()
     return write(path, mapping(**body), storages)

@@ -7,8 +7,8 @@ import pytest
 from jax import ShapeDtypeStruct
 from numpy.testing import assert_array_equal
 
-from convert.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, MismatchError, Naming, Rule, choose, export, flatten
-from convert.rules import load as load_rules
+from convert import rules
+from convert.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, MismatchError, Naming, Rule, flatten
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Sizes:
 
 
 def table(config):
-    rules = [
+    listed = [
         Rule(source="conv1.weight", target="conv1/kernel", op=CONV1D),
         Rule(source="conv2.weight", target="conv2/kernel", op=CONV2D),
         Rule(source="conv3.weight", target="conv3/kernel", op=CONV3D),
@@ -29,10 +29,10 @@ def table(config):
     ]
     for i in range(config.layers):
         for k, name in enumerate("qkv"):
-            rules.append(
+            listed.append(
                 Rule(source=f"layers.{i}.{name}.weight", target="layers/qkv/kernel", op=LINEAR, stack=i, part=(k, 3))
             )
-    return rules
+    return listed
 
 
 NAMING = Naming(name="toy", rules=table, ignored=("position_ids",), optional=("bias",))
@@ -60,7 +60,7 @@ def tensors(config=CONFIG):
 
 
 def load(source, config=CONFIG, **options):
-    return load_rules(NAMING, config, source, abstract(config), **options)
+    return rules.load(NAMING, config, source, abstract(config), **options)
 
 
 class Unread:
@@ -76,7 +76,7 @@ class Unread:
 def test_export_undoes_load():
     source = tensors()
     params, report = load(source)
-    exported = dict(export(NAMING, CONFIG, params))
+    exported = dict(rules.export(NAMING, CONFIG, params))
     assert report.ignored == report.absent == ()
     assert exported.keys() == source.keys()
     for name, array in source.items():
@@ -85,7 +85,7 @@ def test_export_undoes_load():
 
 def test_load_undoes_export():
     params, _ = load(tensors())
-    again, _ = load(dict(export(NAMING, CONFIG, params)))
+    again, _ = load(dict(rules.export(NAMING, CONFIG, params)))
     for path, array in flatten(params).items():
         assert_array_equal(flatten(again)[path], array)
 
@@ -144,9 +144,9 @@ def test_a_long_list_stays_on_one_screen():
 
 def test_a_parameter_without_rule_is_a_mismatch():
     with pytest.raises(MismatchError, match="no rule fills parameter head/kernel"):
-        load_rules(NAMING, CONFIG, tensors(), abstract() | {"head": {"kernel": ShapeDtypeStruct((1,), np.float32)}})
+        rules.load(NAMING, CONFIG, tensors(), abstract() | {"head": {"kernel": ShapeDtypeStruct((1,), np.float32)}})
     with pytest.raises(MismatchError, match="no parameter conv1/kernel"):
-        load_rules(NAMING, CONFIG, tensors(), {k: v for k, v in abstract().items() if k != "conv1"})
+        rules.load(NAMING, CONFIG, tensors(), {k: v for k, v in abstract().items() if k != "conv1"})
 
 
 def test_another_size_is_a_mismatch():
@@ -158,7 +158,7 @@ def test_another_size_is_a_mismatch():
 
 def test_the_naming_that_knows_most_names_is_chosen():
     other = Naming(name="other", rules=lambda config: [Rule(source="bias", target="b")])
-    assert choose((other, NAMING), CONFIG, tensors()).name == "toy"
-    assert choose((other, NAMING), CONFIG, {"bias"}).name in ("toy", "other")
+    assert rules.choose((other, NAMING), CONFIG, tensors()).name == "toy"
+    assert rules.choose((other, NAMING), CONFIG, {"bias"}).name in ("toy", "other")
     with pytest.raises(MismatchError, match="none of its 2 tensors"):
-        choose((other, NAMING), CONFIG, {"a", "b"})
+        rules.choose((other, NAMING), CONFIG, {"a", "b"})
