@@ -1,7 +1,7 @@
 """Weights in a model directory: `DIR/config.json`, `DIR/tokenizer.json`, and one orbax folder `DIR/PART` for each part.
 
-Arrays lie as plain zarr chunks of some 32 MB, not in orbax's single-database form: that form holds a whole part in
-memory while it is written.
+Arrays lie as plain zarr chunks of up to 32 MiB, not in orbax's single-database form, which holds a whole part in memory
+while it is written; and uncompressed, because compression takes off 7% of float32 weights and doubles reading time.
 """
 
 import contextlib
@@ -124,7 +124,9 @@ def _checkpointer(read_at_once: int = 0) -> ocp.Checkpointer:
     )
     gigabytes = 1 + -(-read_at_once // 10**9)  # orbax refuses a leaf that is larger than the limit
     return ocp.Checkpointer(
-        ocp.PyTreeCheckpointHandler(use_ocdbt=False, restore_concurrent_gb=gigabytes, type_handler_registry=handlers)
+        ocp.PyTreeCheckpointHandler(
+            use_ocdbt=False, use_compression=False, restore_concurrent_gb=gigabytes, type_handler_registry=handlers
+        )
     )
 
 
