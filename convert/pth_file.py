@@ -8,6 +8,7 @@ knows tensors and plain containers, and refuses every other class or function by
 import io
 import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections.abc import Callable
@@ -196,6 +197,9 @@ class _Unpickler(pickle.Unpickler):
 
 def _unpickle(path: Path, data: bytes) -> Any:
     try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(data):
+                raise ValueError("a memo index beyond its end")  # the unpickler would fill memory up to that index
         return _Unpickler(io.BytesIO(data)).load()
     except _Refused as refused:
         what = f"it holds {refused}, which is neither a tensor nor a plain container; nothing was run"

@@ -156,6 +156,7 @@ def test_damaged_pth_files(tmp_path):
         "its index cannot be read": whole.replace(b"PK\x03\x04", b"PK\x00\x00", 1),
         "not where the archive's index says": b"PK\x00\x00".join(whole.rsplit(b"PK\x03\x04", 1)),
         "its pickle cannot be read": pth.write(tmp_path / "p.pth", b"(((", {}).read_bytes(),
+        "a memo index beyond its end": pth.write(tmp_path / "m.pth", b"Nr\xff\xff\xff\x7f", {}).read_bytes(),
         "reaches beyond its storage": pth.write(
             tmp_path / "s.pth", pth.mapping(a=pth.tensor(pth.storage("FloatStorage", "9", 1))), {"0": b"1234"}
         ).read_bytes(),
