@@ -1,0 +1,142 @@
+"""Weight files as mappings from tensor name to a tensor that is still on disk.
+
+What a file is, is told by its first bytes, not by its name: PyTorch's zip format (.pth, .pt, .bin) or safetensors;
+a folder holds shards of either. Nothing is read until a tensor is asked for, then that tensor alone is mapped.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convert.pth_file import SAVE_AGAIN, Tensor, read_pth
+from convert.safetensors_file import looks_like, open_safetensors
+from convert.tensors import FileError, LazyTensor
+
+__all__ = ["FileError", "LazyTensor", "open_tensors"]
+
+# What people hand over by mistake: the file's first bytes, what it is, and what to do.
+MISTAKEN = (
+    (b"version https://git-lfs", "a git-lfs pointer, not the weights", "fetch the file itself: git lfs pull"),
+    (b"<", "a web page, not weights", "download the file itself (the link behind the download button)"),
+    (b"\x80", "PyTorch's format from before 1.6 (or another pickle)", SAVE_AGAIN + " with a newer PyTorch"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it and give the weight file inside"),
+    (b"\x89HDF", "an HDF5 file", "give the PyTorch or safetensors file"),
+    (b"{", "a JSON file", "give the weight file, or the folder where the shards lie"),
+)
+
+
+def open_tensors(path: Path | str, key: str | None = None) -> Mapping[str, LazyTensor]:
+    """The tensors of a weight file, or of a folder of shards, by name.
+
+    A PyTorch file may hold more than weights. One rule finds them: the saved dict is taken if tensors stand in it,
+    else the one dict of tensors among its values (`state_dict`, `model`, ...); with several such dicts `key` says
+    which. Where every name starts with `module.` that prefix is dropped. Raises FileError for anything that is
+    not weights, is damaged, or is ambiguous.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileError(path, "no such file or folder", "check the path")
+    return _open_folder(path, key) if path.is_dir() else _open_file(path, key)
+
+
+def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise FileError(path, "an empty file", "download it again")
+    if looks_like(start):
+        tensors = open_safetensors(path)
+        if not tensors:
+            raise FileError(path, "it holds no tensors", "check that it is the right file")
+        return tensors
+    if start[:2] == b"PK":
+        saved, lazy = read_pth(path)
+        return {name: lazy(tensor) for name, tensor in _weights(path, saved, key).items()}
+    for magic, found, remedy in MISTAKEN:
+        if start.lstrip().startswith(magic):
+            raise FileError(path, found, remedy)
+    if start[257:262] == b"ustar":
+        raise FileError(path, "a tar archive", "unpack it and give the weight file inside")
+    raise FileError(path, f"no weight file: it starts with {start[:8]!r}", "give a .safetensors or a PyTorch .pth file")
+
+
+def _weights(path: Path, saved: Any, key: str | None) -> dict[str, Tensor]:
+    """The one dict of tensors in a saved object, by the rule of `open_tensors`."""
+    found = {}
+    if isinstance(saved, dict):
+        inner = {name: _tensors_of(value) for name, value in saved.items() if isinstance(name, str)}
+        found = {name: tensors for name, tensors in {"": _tensors_of(saved), **inner}.items() if tensors}
+    if not found:
+        raise FileError(path, f"a saved {type(saved).__name__.strip('_').lower()} without tensors by name", SAVE_AGAIN)
+    if key is None and len(found) > 1:
+        places = ", ".join(f"{name or '(top)'} ({len(tensors)})" for name, tensors in found.items())
+        largest = max(found, key=lambda name: len(found[name]))
+        raise FileError(path, f"several places hold tensors: {places}", f"say which, such as --key {largest!r}")
+    if key is not None and key not in found:
+        raise FileError(path, f"no tensors at key {key!r}", f"there are some at {', '.join(map(repr, found))}")
+    tensors = next(iter(found.values())) if key is None else found[key]
+    if all(name.startswith("module.") for name in tensors):  # left there by DistributedDataParallel
+        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _tensors_of(value: Any) -> dict[str, Tensor]:
+    if not isinstance(value, dict):
+        return {}
+    return {name: tensor for name, tensor in value.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+
+
+def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
+    """All shards of a folder as one: those its index names, else every file of the first suffix found."""
+    index = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.bin.index.json"))
+    if len(index) > 1:
+        found = f"it holds {len(index)} indexes: {', '.join(path.name for path in index)}"
+        raise FileError(folder, found, "give a folder with one model in it")
+    places = _read_index(index[0]) if index else {}
+    shards = sorted({folder / name for name in places.values()}) if index else _shards(folder)
+    tensors: dict[str, LazyTensor] = {}
+    owner: dict[str, Path] = {}
+    for shard in shards:
+        if not shard.is_file():
+            raise FileError(shard, f"this shard is missing, {index[0].name} names it", "download it too")
+        for name, tensor in _open_file(shard, key).items():
+            if name in tensors:
+                found = f"{owner[name].name} and {shard.name} both hold {name}"
+                raise FileError(folder, found, "give the one file instead of the folder")
+            tensors[name], owner[name] = tensor, shard
+    for name, place in places.items():
+        if owner.get(name) != folder / place:
+            found = f"tensor {name} is not in it, though {index[0].name} says so"
+            raise FileError(folder / place, found, "download both again")
+    return tensors
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """{tensor name: shard's file name} of an index file; a shard lies beside its index."""
+    try:
+        places = json.loads(path.read_text())["weight_map"]
+        plain = all(isinstance(place, str) and place == Path(place).name for place in places.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        plain = False
+    if not plain or not places:
+        raise FileError(path, "no index of shards (an object with a weight_map of file names)", "download it again")
+    return places
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The weight files of a folder without an index; of numbered ones (-00001-of-00003) all must be there."""
+    for pattern in ("*.safetensors", "*.bin", "*.pth", "*.pt"):
+        shards = sorted(folder.glob(pattern))
+        for shard in shards:
+            if numbered := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.\w+)", shard.name):
+                head, digits, of, count, tail = numbered.groups()
+                wanted = (f"{head}{i:0{len(digits)}}{of}{count}{tail}" for i in range(1, int(count) + 1))
+                missing = [name for name in wanted if not (folder / name).is_file()]
+                if missing:
+                    found = f"{len(missing)} of {int(count)} shards are missing, {missing[0]} first"
+                    raise FileError(folder, found, "download them too")
+        if shards:
+            return shards
+    raise FileError(folder, "no weight files in this folder", "give the folder of the .safetensors or .pth file")

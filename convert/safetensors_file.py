@@ -1,0 +1,83 @@
+"""The safetensors format: 8 bytes with the header's length, a JSON header, then the tensors' bytes.
+
+The format's own library hands no float8 to NumPy and reads rather than maps, so the header is read here.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from convert.tensors import FileError, LazyTensor, is_count, mapped
+
+DTYPES = {
+    "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
+    "I32": np.int32, "U64": np.uint64, "I64": np.int64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
+    "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu, "C64": np.complex64,
+}  # fmt: skip
+LONGEST_HEADER = 100_000_000  # the format's own limit
+DAMAGED = "the file is damaged, download it again"
+
+
+def looks_like(start: bytes) -> bool:
+    """Whether a file's first bytes are those of a safetensors file."""
+    return len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER
+
+
+def open_safetensors(path: Path) -> dict[str, LazyTensor]:
+    """Every tensor of a safetensors file by name; raises FileError where the header does not fit the file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        if start > size:
+            raise FileError(path, f"truncated: header to byte {start}, file to {size}", "download it again")
+        try:
+            header = json.loads(file.read(start - 8), object_pairs_hook=_unique)
+        except (ValueError, RecursionError) as error:
+            raise FileError(path, f"its header is no valid JSON ({error})", DAMAGED) from None
+    if not isinstance(header, dict):
+        raise FileError(path, "its header is no JSON object", DAMAGED)
+    header.pop("__metadata__", None)
+    spans = sorted((*_entry(path, name, entry)[2], name) for name, entry in header.items())
+    end = 0
+    for first, last, name in spans:
+        if first != end:
+            raise FileError(path, f"tensor {name} starts at byte {first} where {end} is due", DAMAGED)
+        end = last
+    if start + end != size:
+        what = "truncated" if start + end > size else "too long"
+        raise FileError(path, f"{what}: its tensors end at byte {start + end}, the file at {size}", "download it again")
+    return {name: _lazy(path, start, *_entry(path, name, entry)) for name, entry in header.items()}
+
+
+def _entry(path: Path, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], tuple[int, int]]:
+    """A header entry's dtype, shape and byte range, all checked against one another."""
+    try:
+        dtype_name, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        well_formed = all(map(is_count, (*shape, first, last))) and isinstance(dtype_name, str)
+    except (TypeError, KeyError, ValueError):
+        well_formed = False
+    if not well_formed:
+        raise FileError(path, f"the header's entry of tensor {name} is malformed", DAMAGED)
+    if dtype_name not in DTYPES:
+        raise FileError(path, f"tensor {name} has the unknown dtype {dtype_name}", f"known are {', '.join(DTYPES)}")
+    dtype = np.dtype(DTYPES[dtype_name])
+    if last - first != math.prod(shape) * dtype.itemsize:
+        raise FileError(path, f"tensor {name} of shape {shape} {dtype} has {last - first} bytes", DAMAGED)
+    return dtype, shape, (first, last)
+
+
+def _lazy(path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...], span: tuple[int, int]) -> LazyTensor:
+    return LazyTensor(shape, dtype, lambda: mapped(path, dtype, start + span[0], math.prod(shape)).reshape(shape))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object without repeated names, which JSON readers would settle silently."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in it")
+    return found

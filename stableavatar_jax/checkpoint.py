@@ -1,0 +1,177 @@
+"""Weights in a model directory: `DIR/config.json`, `DIR/tokenizer.json`, and one orbax folder `DIR/PART` for each part.
+
+Arrays lie as plain zarr chunks of up to 32 MiB, not in orbax's single-database form, which holds a whole part in memory
+while it is written; and uncompressed, because compression takes off 7% of float32 weights and doubles reading time.
+"""
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from jax.experimental import multihost_utils
+
+Tree = dict[str, Any]
+
+CHUNK_BYTES = 32 << 20
+
+
+class CheckpointError(ValueError):
+    """Weights on disk are missing, damaged, or not those of the model asked for."""
+
+
+def save_params(folder: Path, params: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Write a tree of NumPy or JAX arrays; the folder appears when all is written, and not at all on failure.
+
+    NumPy arrays are read where they are, so memory-mapped ones need little memory. In a multi-process run every
+    process calls this with its shards of the same tree. Raises CheckpointError where the folder exists already.
+    """
+    folder = folder.absolute()
+    if folder.exists() and not overwrite:
+        raise CheckpointError(f"{folder} exists already; pass --overwrite to replace it")
+    params = dict(params)
+    chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), params)
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        _remove(partial)
+        with _quiet(), _checkpointer() as checkpointer:
+            checkpointer.save(partial, ocp.args.PyTreeSave(params, save_args=chunked))
+        if jax.process_index() == 0:
+            _replace(folder, partial)
+    finally:
+        _remove(partial)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"saved {folder}")
+
+
+def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None, shardings: Any = None) -> Tree:
+    """The tree of a folder, each leaf restored straight into its dtype and sharding.
+
+    `abstract` has leaves with `.shape` and `.dtype`; `dtype` overrides the dtype of floating leaves; `shardings` is one
+    Sharding or a tree of them (default: the first local device). Peak host memory is the tree's plus about twice its
+    largest leaf as stored. Raises CheckpointError, before anything is read, unless paths and shapes are the folder's.
+    """
+    check_params(folder, abstract)
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]) if shardings is None else shardings
+    if isinstance(sharding, jax.sharding.Sharding):
+        sharding = jax.tree.map(lambda _: sharding, dict(abstract))
+
+    def wanted(leaf, sharding):
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype if dtype and floating else leaf.dtype, sharding=sharding)
+
+    target = jax.tree.map(wanted, dict(abstract), sharding)
+    largest = max(leaf.size * leaf.dtype.itemsize for leaf in saved_params(folder).values())
+    args = ocp.args.PyTreeRestore(target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
+    with _reading(folder), _checkpointer(read_at_once=largest) as checkpointer:
+        return checkpointer.restore(folder.absolute(), args)
+
+
+def check_params(folder: Path, abstract: Mapping[str, Any]) -> None:
+    """Raise CheckpointError with every path and shape in which a folder's weights differ from the abstract tree's."""
+    have, want = saved_params(folder), _flatten(abstract)
+    problems = [f"{path} is missing" for path in sorted(want.keys() - have.keys())]
+    problems += [f"{path} has no place in the model" for path in sorted(have.keys() - want.keys())]
+    problems += [
+        f"{path} has shape {have[path].shape}, {tuple(want[path].shape)} is needed"
+        for path in sorted(have.keys() & want.keys())
+        if have[path].shape != tuple(want[path].shape)
+    ]
+    if problems:
+        listed = "\n  ".join(problems[:12])
+        more = f"\n  ... and {len(problems) - 12} more" if len(problems) > 12 else ""
+        raise CheckpointError(
+            f"{folder}: these weights and the config do not fit together:\n  {listed}{more}\n"
+            f"use the config.json they were written with, or import {folder.name} again with --overwrite"
+        )
+
+
+def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path joined by "/": shape and dtype} of a folder's weights, from its metadata alone."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: no such folder; bring the weights in with "
+            f"`python -m convert import --part {folder.name} --source FILE --output {folder.parent}`"
+        )
+    with _reading(folder), _checkpointer() as checkpointer:
+        tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
+        return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in _flatten(tree).items()}
+
+
+def iterate_params(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Path and value of every leaf, as stored, one leaf in memory at a time."""
+    saved = saved_params(folder)
+    for path in saved:
+        tree = traverse_util.unflatten_dict({p: ocp.PLACEHOLDER if p != path else s for p, s in saved.items()}, sep="/")
+        restore = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        with _reading(folder), _checkpointer() as checkpointer:
+            values = checkpointer.restore(folder.absolute(), ocp.args.PyTreeRestore(tree, restore_args=restore))
+        yield path, _flatten(values)[path]
+
+
+def _checkpointer(read_at_once: int = 0) -> ocp.Checkpointer:
+    """Orbax set up to hold little in memory: no copies of host arrays, and few leaves (in bytes) read at once."""
+    handlers = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, ocp.type_handlers.ArrayHandler()),
+    )
+    gigabytes = 1 + -(-read_at_once // 10**9)  # orbax refuses a leaf that is larger than the limit
+    return ocp.Checkpointer(
+        ocp.PyTreeCheckpointHandler(
+            use_ocdbt=False, use_compression=False, restore_concurrent_gb=gigabytes, type_handler_registry=handlers
+        )
+    )
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # orbax and tensorstore raise many kinds
+        first = str(error).splitlines()[0][:200] if str(error) else ""
+        advice = f"import {folder.name} again with --overwrite"
+        raise CheckpointError(f"{folder}: no readable weights ({type(error).__name__}: {first}); {advice}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns on every save that there is no database to merge; that form is not used on purpose."""
+    logger = logging.getLogger("absl")
+    only_errors = lambda record: record.levelno >= logging.ERROR  # noqa: E731
+    logger.addFilter(only_errors)
+    try:
+        yield
+    finally:
+        logger.removeFilter(only_errors)
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(partial: Path) -> None:
+    """Remove a half-written folder, and orbax's own temporary one beside it."""
+    if jax.process_index() == 0:
+        for leftover in partial.parent.glob(f"{partial.name}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return traverse_util.flatten_dict(dict(tree), sep="/")

@@ -1,0 +1,209 @@
+"""Configs: frozen dataclasses, read strictly from JSON, from presets and from the command line."""
+
+import dataclasses
+import difflib
+import json
+import runpy
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+FILE = "config.json"
+
+FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
+"""`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
+
+
+class ConfigError(ValueError):
+    """A config cannot be read: which file and which key, what was found, what to do."""
+
+
+def to_json(value: Any) -> Any:
+    """A config as plain JSON values; tuples become lists, paths strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(cls: type[T], plain: Any, *, file: Path | str = "config", key: str = "") -> T:
+    """The inverse of `to_json`. A field may be absent where the class has a default, and nothing else is forgiven:
+    an unknown key or a value of another type raises ConfigError with the file, the key's path and the nearest key.
+    """
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{_at(file, key)} is {_show(plain)}, an object with the fields of {cls.__name__} is needed")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    kinds = typing.get_type_hints(cls)
+    for name in plain.keys() - fields.keys():
+        near = difflib.get_close_matches(name, fields, 1, 0.5)
+        advice = f"did you mean {_join(key, near[0])}?" if near else f"the keys are {', '.join(fields)}"
+        raise ConfigError(f"{_at(file, _join(key, name))} is no key of {cls.__name__}; {advice}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in plain:
+            raise ConfigError(f"{_at(file, _join(key, name))} is missing and has no default")
+    values = {name: _read(kinds[name], value, file, _join(key, name)) for name, value in plain.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{_at(file, key)}: {error}") from error
+
+
+def _read(kind: Any, value: Any, file: Path | str, key: str) -> Any:
+    """One value of a type hint."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return from_json(kind, value, file=file, key=key)  # type: ignore[arg-type]
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(options, value, file, key)
+    if origin is Literal:
+        if any(value == option and type(value) is type(option) for option in options):
+            return value
+        near = difflib.get_close_matches(str(value), map(str, options), 1)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        known = ", ".join(map(str, options))
+        raise ConfigError(f"{_at(file, key)} is {_show(value)}, one of {known} is needed{advice}")
+    if origin in (tuple, list) and isinstance(value, list):
+        if origin is tuple and options[-1:] != (Ellipsis,) and len(options) != len(value):
+            raise ConfigError(f"{_at(file, key)} has {len(value)} values, {len(options)} are needed")
+        each = options if origin is tuple and Ellipsis not in options else options[:1] * len(value)
+        return origin(_read(k, v, file, f"{key}[{i}]") for i, (k, v) in enumerate(zip(each, value, strict=True)))
+    if origin is dict and isinstance(value, dict):
+        return {name: _read(options[1], item, file, _join(key, name)) for name, item in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is Any or kind in (bool, int, float, str, types.NoneType) and type(value) is kind:
+        return value
+    raise ConfigError(f"{_at(file, key)} is {_show(value)}, {_name(kind)} is needed")
+
+
+def _read_union(options: tuple[Any, ...], value: Any, file: Path | str, key: str) -> Any:
+    if value is None and types.NoneType in options:
+        return None
+    errors = []
+    for option in options:
+        if option is not types.NoneType:
+            try:
+                return _read(option, value, file, key)
+            except ConfigError as error:
+                errors.append(error)
+    if len(errors) == 1 and value is not None:
+        raise errors[0]
+    raise ConfigError(f"{_at(file, key)} is {_show(value)}, {' or '.join(map(_name, options))} is needed")
+
+
+def write_config(folder: Path, config: Any) -> None:
+    """Write `config.json` of a run or a model directory, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{FILE}.partial"
+    partial.write_text(json.dumps(to_json(config), indent=2, allow_nan=False) + "\n")
+    partial.replace(folder / FILE)
+
+
+def read_config(folder: Path, cls: type[T]) -> T:
+    """The config that a run or a model directory was written with; raises ConfigError."""
+    file = folder / FILE
+    try:
+        plain = json.loads(file.read_text(), object_pairs_hook=_unique)
+    except FileNotFoundError:
+        advice = "give a model directory: `python -m convert import` makes one"
+        raise ConfigError(f"{file}: no such file; {advice}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not valid JSON ({error}); write it again") from None
+    return from_json(cls, plain, file=file)
+
+
+def load_preset(path: Path | str, cls: type[T] | None = None) -> T:
+    """The `config` that a Python file such as `configs/avatar_1b.py` defines. The file is executed.
+
+    With `cls`: a value of that class, or of the one field of that class in it. Raises ConfigError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.stem, (p.stem for p in path.parent.glob("*.py")), 1)
+        advice = f"did you mean {path.with_name(near[0])}.py?" if near else "presets lie in configs/"
+        raise ConfigError(f"{path}: no such preset; {advice}")
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:
+        raise ConfigError(f"{path}: running it failed ({type(error).__name__}: {error})") from error
+    if "config" not in names:
+        raise ConfigError(f"{path}: it defines no `config`; a preset is a file with `config = ...Config(...)`")
+    value = names["config"]
+    if cls is None or isinstance(value, cls):
+        return value
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    inner = [getattr(value, field.name) for field in fields if isinstance(getattr(value, field.name), cls)]
+    if len(inner) != 1:
+        raise ConfigError(f"{path}: its config is of type {type(value).__name__}, {cls.__name__} is needed")
+    return inner[0]
+
+
+def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = None) -> T:
+    """A config from the command line: options named after the fields, helped by the line under each.
+
+    `--config configs/NAME.py` takes the defaults from a preset instead of `default`. A mistake ends the program with
+    status 2 and one screen on stderr.
+    """
+    rest = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if preset := _take(rest, "--config"):
+            default = load_preset(preset, cls)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    about = f"{cls.__doc__}\n\n--config configs/NAME.py takes all defaults from a preset; other options change them."
+    return tyro.cli(cls, args=rest, default=default, description=about)
+
+
+def _take(argv: list[str], option: str) -> str | None:
+    """Remove `option VALUE` or `option=VALUE` from the arguments and return the value."""
+    for i, argument in enumerate(argv):
+        if argument == option:
+            if i + 1 == len(argv):
+                raise ConfigError(f"{option} needs a file: {option} configs/NAME.py")
+            value = argv[i + 1]
+            del argv[i : i + 2]
+            return value
+        if argument.startswith(f"{option}="):
+            del argv[i]
+            return argument.removeprefix(f"{option}=")
+    return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"a key stands twice in one object of {', '.join(found)}")
+    return found
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _at(file: Path | str, key: str) -> str:
+    return f"{file}: {key}" if key else str(file)
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _name(kind: Any) -> str:
+    if kind is types.NoneType:
+        return "null"
+    return str(getattr(kind, "__name__", kind)) if not typing.get_args(kind) else str(kind).replace("typing.", "")

@@ -1,0 +1,216 @@
+"""The commands, end to end on a toy avatar: what they write, and that a failure writes nothing and fits one screen."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from convert import importing
+from convert.__main__ import main
+from stableavatar_jax.checkpoint import iterate_params, save_params
+from tests.convert import pth
+from tests.convert.conftest import ToyConfig, tensors
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+PRESET = "from tests.convert.conftest import AvatarConfig, ToyConfig\nconfig = AvatarConfig(dit=ToyConfig(width={}))\n"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder; gives its status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(line):
+        status = main(line.split())
+        return status, *capsys.readouterr()
+
+    return command
+
+
+def fails(result, *messages):
+    status, out, err = result
+    assert status == 1 and err.startswith("error: ") and "Traceback" not in err and len(err.splitlines()) < 20
+    for message in messages:
+        assert message in err
+    return True
+
+
+def tokenizer(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"model": {"type": "Unigram"}}))
+
+
+def import_all(run, tmp_path, parts=("dit", "vae", "umt5", "clip_vision", "wav2vec2")):
+    tokenizer(tmp_path / "tokenizer.json")
+    for part in parts:
+        pth.save(tmp_path / f"{part}.pth", tensors(part))
+        assert run(f"import --part {part} --source {part}.pth --output models")[0] == 0
+
+
+def test_import_writes_a_part_its_config_and_nothing_else(run, tmp_path):
+    source = tensors("dit")
+    pth.save(tmp_path / "w.pth", source | {"position_ids": np.arange(3)})
+    status, out, _ = run("import --part dit --source w.pth --output models")
+    assert status == 0
+    assert "ignored, no place in the model: position_ids" in out and "models/dit" in out and "float32" in out
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["config.json", "dit"]
+    params = dict(iterate_params(tmp_path / "models" / "dit"))
+    assert_array_equal(params["kernel"], np.stack([source[f"dit.{i}.weight"].T for i in range(2)]))
+    assert_array_equal(params["scale"], source["dit.gamma"])
+
+
+def test_a_second_part_is_added_and_the_whole_verified(run, tmp_path):
+    import_all(run, tmp_path)
+    names = {path.name for path in (tmp_path / "models").iterdir()}
+    assert names == {"config.json", "tokenizer.json", "dit", "vae", "umt5", "clip_vision", "wav2vec2"}
+    status, out, _ = run("verify models")
+    assert status == 0 and out.count("good") == 5 and "all finite" in out
+
+
+def test_verify_names_what_is_wrong(run, tmp_path):
+    import_all(run, tmp_path, ("dit", "vae"))
+    bad = dict(iterate_params(tmp_path / "models" / "dit"))
+    bad["kernel"] = np.where(np.arange(4) == 2, np.nan, bad["kernel"]).astype(np.float32)
+    save_params(tmp_path / "models" / "dit", bad, overwrite=True)
+    save_params(tmp_path / "models" / "vae", {"other": np.ones(3, np.float32)}, overwrite=True)
+    status, out, _ = run("verify models")
+    assert status == 1 and "good" not in out
+    for message in (
+        "models/dit: not finite: kernel;",
+        "other has no place in the model",
+        "--part umt5 --source FILE --output models",
+        "models/tokenizer.json: no such file",
+    ):
+        assert message in out
+    assert fails(run("verify nowhere"), "nowhere/config.json: no such file")
+
+
+def test_dtype_is_the_files_own_or_the_one_asked_for(run, tmp_path):
+    half = {name: array.astype(ml_dtypes.bfloat16) for name, array in tensors("dit").items()}
+    pth.save(tmp_path / "half.pth", half)
+    pth.save(tmp_path / "mixed.pth", half | {"dit.gamma": np.ones(4, np.float32)})
+    for source, options, dtype in (
+        ("half", "", "bfloat16"),
+        ("mixed", "", "float32"),
+        ("mixed", "--dtype bfloat16", "bfloat16"),
+        ("half", "--dtype float32", "float32"),
+    ):
+        assert run(f"import --part dit --source {source}.pth --output models --overwrite {options}")[0] == 0
+        assert {str(array.dtype) for _, array in iterate_params(tmp_path / "models" / "dit")} == {dtype}
+
+
+def test_an_absent_tensor_is_reported(run, tmp_path):
+    source = tensors("dit")
+    del source["dit.gamma"]
+    pth.save(tmp_path / "w.pth", source)
+    status, out, _ = run("import --part dit --source w.pth --output models")
+    assert status == 0 and "absent from the file, set to zero: dit.gamma" in out
+
+
+def test_a_mismatch_is_listed_and_nothing_is_left(run, tmp_path):
+    pth.save(tmp_path / "w.pth", tensors("dit") | {"extra": np.ones(1, np.float32)})
+    assert fails(run("import --part dit --source w.pth --output models"), "w.pth: 1 mismatch", "unused tensor extra")
+    pth.save(tmp_path / "w.pth", tensors("dit", ToyConfig(width=8)))
+    assert fails(run("import --part dit --source w.pth --output models"), "another size, name its preset: --config")
+    pth.save(tmp_path / "w.pth", tensors("vae"))
+    assert fails(run("import --part dit --source w.pth --output models"), "the file looks like vae: try --part vae")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_failure_midway_leaves_what_was(run, tmp_path, monkeypatch, existing):
+    import_all(run, tmp_path, ("vae",)) if existing else None
+    before = sorted(path.name for path in tmp_path.glob("models/*"))
+    pth.save(tmp_path / "dit.pth", tensors("dit"))
+
+    def full(*args, **options):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(importing, "save_params", full)
+    assert fails(run("import --part dit --source dit.pth --output models"), "no space left")
+    assert sorted(path.name for path in tmp_path.glob("models/*")) == before
+
+
+def test_an_existing_part_needs_overwrite(run, tmp_path):
+    import_all(run, tmp_path, ("dit",))
+    assert fails(run("import --part dit --source dit.pth --output models"), "models/dit exists already")
+    assert run("import --part dit --source dit.pth --output models --overwrite")[0] == 0
+
+
+def test_sizes_come_from_the_preset_and_must_agree(run, tmp_path):
+    (tmp_path / "wide.py").write_text(PRESET.format(8))
+    (tmp_path / "same.py").write_text(PRESET.format(8))
+    (tmp_path / "narrow.py").write_text(PRESET.format(6))
+    pth.save(tmp_path / "dit.pth", tensors("dit", ToyConfig(width=8)))
+    pth.save(tmp_path / "vae.pth", tensors("vae"))
+    assert run("import --part dit --source dit.pth --output models --config wide.py")[0] == 0
+    assert fails(
+        run("import --part vae --source vae.pth --output models --config narrow.py"),
+        "models/config.json and narrow.py disagree: dit.width is 8 in the one, 6 in the other",
+    )
+    assert run("import --part vae --source vae.pth --output models --config same.py")[0] == 0
+    assert fails(run("import --part vae --source vae.pth --output new --config absent.py"), "absent.py: no such preset")
+
+
+@pytest.mark.parametrize("place", ["tokenizer.json", "google/umt5-xxl/tokenizer.json", "../tokenizer/tokenizer.json"])
+def test_the_tokenizer_comes_along(run, tmp_path, place):
+    (tmp_path / "text").mkdir()
+    pth.save(tmp_path / "text" / "w.pth", tensors("umt5"))
+    tokenizer(tmp_path / "text" / place)
+    assert run("import --part umt5 --source text/w.pth --output models")[0] == 0
+    assert (tmp_path / "models" / "tokenizer.json").is_file()
+
+
+def test_a_tokenizer_given_or_missing(run, tmp_path):
+    pth.save(tmp_path / "w.pth", tensors("umt5"))
+    tokenizer(tmp_path / "elsewhere" / "t.json")
+    (tmp_path / "bad.json").write_text("[]")
+    command = "import --part umt5 --source w.pth --output models --overwrite"
+    assert fails(run(f"{command} --tokenizer bad.json"), "bad.json: no tokenizer")
+    assert "copy it to models/tokenizer.json" in run(command)[1]
+    assert "copy it" not in run(f"{command} --tokenizer elsewhere/t.json")[1]
+
+
+def test_import_refuses_before_it_needs_the_room(run, tmp_path, monkeypatch):
+    pth.save(tmp_path / "dit.pth", tensors("dit"))
+    monkeypatch.setattr(importing.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 7}))
+    assert fails(run("import --part dit --source dit.pth --output models"), "GB free", "make room")
+    assert not (tmp_path / "models").exists()
+
+
+def test_inspect_lists_and_guesses(run, tmp_path):
+    pth.save(tmp_path / "w.pth", tensors("vae"))
+    status, out, _ = run("inspect w.pth")
+    assert status == 0
+    assert "vae.0.weight  float32        4x4" in out and "3 tensors" in out
+    assert "it looks like vae (3 of its names are known, as in vae original)" in out
+    pth.save(tmp_path / "other.pth", {"a": np.ones(2, np.float32)})
+    assert "no part of the avatar" in run("inspect other.pth")[1]
+
+
+@pytest.mark.parametrize("command", ["inspect {}", "import --part dit --source {} --output models"])
+def test_files_that_are_no_weights_fit_one_screen(run, tmp_path, command):
+    (tmp_path / "empty.pth").write_bytes(b"")
+    assert fails(run(command.format("empty.pth")), "empty.pth: an empty file; download it again")
+    assert fails(run(command.format("absent.pth")), "absent.pth: no such file")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("command", ["--help", "import --help", "inspect --help", "verify --help"])
+def test_help_teaches(run, capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        run(command)
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    if command == "--help":
+        assert "python -m convert import --part vae --source Wan2.1_VAE.pth --output models" in shown[:800]
+
+
+def test_mistyped_options_are_named(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("import --part vea --source a --output b")
+    printed = capsys.readouterr()
+    assert stop.value.code == 2 and "vae" in printed.out + printed.err
