@@ -15,6 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
@@ -75,7 +76,8 @@ def shardings(boxed: Any, mesh: Mesh) -> Any:
 
 def initialise(module: nn.Module, key: jax.Array, mesh: Mesh | None = None) -> Any:
     """The module's params, born in their dtype and sharding: nothing whole ever stands on one device."""
-    init = lambda key: module.init(key, *module.example())["params"]  # noqa: E731
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), module.example())
+    init = lambda key: module.init(key, *example)["params"]  # noqa: E731
     if mesh is None:
         return nn.unbox(jax.jit(init)(key))
     boxed = jax.eval_shape(init, key)

@@ -60,7 +60,7 @@ def part(config: AvatarConfig, name: str) -> nn.Module:
 
 def boxed_params(module: nn.Module) -> Any:
     """Shapes and dtypes of a network's params, with the names of their axes; nothing is allocated."""
-    return jax.eval_shape(lambda key: module.init(key, *module.example()), jax.random.key(0))["params"]
+    return jax.eval_shape(module.init, jax.random.key(0), *module.example())["params"]
 
 
 def abstract_params(module: nn.Module) -> Any:
