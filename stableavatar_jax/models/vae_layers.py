@@ -108,7 +108,8 @@ class Upsample(Layer):
         self, x: Float[Array, "B T H W D"], cache: Cache | None = None
     ) -> tuple[Float[Array, "B U h w E"], Cache]:
         """The video's first frame passes time untouched, unseen by those after it: they start from zeros."""
-        width, kept = x.shape[-1], ()
+        width = x.shape[-1]
+        kept: Cache = ()
         if self.time:
             first, rest, past = (x[:, :1], x[:, 1:], None) if cache is None else (x[:, :0], x, cache[0])
             rest, past = self._conv(2 * width, "time_conv", kernel_size=(3, 1, 1))(rest, past)
