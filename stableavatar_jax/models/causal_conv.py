@@ -1,0 +1,98 @@
+"""Convolutions over video that read no later frame, and go on from chunk to chunk."""
+
+import functools
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from stableavatar_jax.models.layers import named
+from stableavatar_jax.shapes import Array, Float
+
+Form = Literal["auto", "taps", "direct"]
+# Uniform of variance 1 / (3 fan_in), as PyTorch starts its convolutions.
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def convolve(
+    x: Float[Array, "B T H W I"], kernel: Float[Array, "t h w I O"], *, stride: int = 1, form: Form = "auto"
+) -> Float[Array, "B U H W O"]:
+    """Convolution without padding in time, with zeros at the borders in space; U = (T - t) // stride + 1.
+
+    `stride` is that of time. `form` is how it is computed, not what: "direct" is one 3D convolution; "taps" adds up one
+    2D convolution for each tap in time, which XLA runs 2 to 10 times faster on a CPU (`benchmarks/vae.py`) and compiles
+    half as fast. "auto" is "taps" on a CPU, "direct" elsewhere.
+    """
+    taps, height, width = kernel.shape[:3]
+    space = [(height // 2, height // 2), (width // 2, width // 2)]
+    if form == "direct" or form == "auto" and jax.default_backend() != "cpu":
+        dims = ("NDHWC", "DHWIO", "NDHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (stride, 1, 1), [(0, 0), *space], dimension_numbers=dims)
+    last = x.shape[1] - taps + 1
+    parts = (convolve_frames(x[:, k : k + last : stride], kernel[k], padding=space) for k in range(taps))
+    return functools.reduce(jnp.add, parts)
+
+
+def convolve_frames(
+    x: Float[Array, "B T H W I"], kernel: Float[Array, "h w I O"], *, padding: list[tuple[int, int]], stride: int = 1
+) -> Float[Array, "B T U V O"]:
+    """2D convolution of every frame; `padding` is (before, after) for rows and columns, `stride` that of both."""
+    frames = rearrange(x, "B T H W I -> (B T) H W I")
+    dims = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(frames, kernel, (stride, stride), padding, dimension_numbers=dims)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+class CausalConv(nn.Module):
+    """Convolution whose output at a frame reads that frame and those before it.
+
+    `past` holds the last `kernel_size[0] - stride` frames the layer was given before this chunk; None starts with
+    zeros. With `stride` s > 1 only every s-th output is computed, the first one s - 1 frames into the chunk. An empty
+    chunk is allowed. Returns the output and the past of the next chunk. The kernel is stored `[t, h, w, in, out]`.
+    """
+
+    features: int
+    kernel_size: tuple[int, int, int] = (3, 3, 3)
+    stride: int = 1
+    form: Form = "auto"
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T H W I"], past: Float[Array, "B P H W I"] | None = None
+    ) -> tuple[Float[Array, "B U H W O"], Float[Array, "B Q H W I"]]:
+        """Convolve a chunk of frames that follows `past`."""
+        init = named(kernel_init, None, None, None, "vae_in", "vae_out")
+        kernel = self.param("kernel", init, (*self.kernel_size, x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.param_dtype)
+        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
+        keep = self.kernel_size[0] - self.stride
+        if past is None:
+            past = jnp.zeros((x.shape[0], keep, *x.shape[2:]), self.dtype)
+        if x.shape[1] == 0:
+            return jnp.zeros((*x.shape[:-1], self.features), self.dtype), past
+        x = jnp.concatenate([past, x], axis=1)
+        return convolve(x, kernel, stride=self.stride, form=self.form) + bias, x[:, x.shape[1] - keep :]
+
+
+class FrameConv(nn.Module):
+    """3x3 convolution of every frame on its own; the kernel is stored `[h, w, in, out]`."""
+
+    features: int
+    padding: tuple[int, int] = (1, 1)
+    """Zero rows and columns before and after the frame."""
+    stride: int = 1
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T H W I"]) -> Float[Array, "B T U V O"]:
+        """Convolve rows and columns; frames do not mix."""
+        init = named(kernel_init, None, None, "vae_in", "vae_out")
+        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.param_dtype)
+        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
+        return convolve_frames(x, kernel, padding=[self.padding, self.padding], stride=self.stride) + bias

@@ -1,0 +1,228 @@
+"""The Wan2.1 causal video autoencoder: 4n + 1 frames <-> n + 1 latent frames, 8 x 8 pixels to one latent place.
+
+Nothing reads a later frame, so a video of any length is encoded or decoded chunk by chunk: the cache that one call
+returns and the next one takes holds the last frames before every convolution. Any chunking gives the result of the
+whole, to rounding; memory grows with the chunk and not with the video.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stableavatar_jax.models.causal_conv import CausalConv, Form
+from stableavatar_jax.models.layers import Linear
+from stableavatar_jax.models.vae_layers import (
+    Cache,
+    Downsample,
+    FrameAttention,
+    Head,
+    ResidualBlock,
+    Upsample,
+    chain,
+)
+from stableavatar_jax.shapes import Array, Float, Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """Sizes of the autoencoder; the defaults are those of Wan2.1."""
+
+    dim: int = 96
+    """Channels at full resolution."""
+    z_dim: int = 16
+    """Channels of the latents."""
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    """Channels of each stage, in units of `dim`; between two stages rows and columns halve."""
+    num_res_blocks: int = 2
+    """Residual blocks of an encoder stage; a decoder stage has one more."""
+    temporal_downsample: tuple[bool, ...] = (False, True, True)
+    """Between which encoder stages the frames halve too."""
+    latents_mean: tuple[float, ...] = (
+        -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+        0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+    )  # fmt: skip
+    """Mean of each latent channel over Wan's data, subtracted by `encode`; the first `z_dim` are used."""
+    latents_std: tuple[float, ...] = (
+        2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+    )  # fmt: skip
+    """Spread of each latent channel, divided out by `encode`; the first `z_dim` are used."""
+    conv: Form = "auto"
+    """How causal convolutions are computed: "taps" (fast on a CPU), "direct", or by the backend."""
+    dtype: str = "float32"
+    """Of the computation; latents, log variances and decoded frames are float32 always."""
+    param_dtype: str = "float32"
+    """Of the weights."""
+
+    def __post_init__(self):
+        if len(self.temporal_downsample) != len(self.dim_mult) - 1:
+            raise ValueError(
+                f"temporal_downsample has {len(self.temporal_downsample)} entries, dim_mult {len(self.dim_mult)}: "
+                "one is needed between every two stages"
+            )
+        if min(len(self.latents_mean), len(self.latents_std)) < self.z_dim:
+            raise ValueError(f"latents_mean and latents_std need an entry for each of the {self.z_dim} latent channels")
+
+    @property
+    def time_factor(self) -> int:
+        """Frames to one latent frame, but for the first (4)."""
+        return 2 ** sum(self.temporal_downsample)
+
+    @property
+    def space_factor(self) -> int:
+        """Rows and columns of pixels to one of latents (8)."""
+        return 2 ** len(self.temporal_downsample)
+
+    @property
+    def layer_options(self) -> dict[str, Any]:
+        """What every layer is told of how to compute."""
+        return {"form": self.conv, "dtype": self.dtype, "param_dtype": self.param_dtype}
+
+    def decoder_reach(self) -> int:
+        """How many latent frames before its own a decoded frame depends on: 38 for Wan2.1.
+
+        Decoding the last so many latents as if they began a video leaves the cache of having decoded them all, so an
+        interrupted decoding is taken up without one. Counted from the earliest frame of latent frame 0 through the
+        two-frame memory of every convolution, back to latents; frame j comes from frame ceil(j / 2) before upsampling.
+        """
+        stage = 4 * (self.num_res_blocks + 1)
+        frame = 1 - self.time_factor - 2 - stage
+        for doubled in self.temporal_downsample:
+            frame = (-(-frame // 2) - 2 if doubled else frame) - stage
+        return -(frame - 4 * 2 - 2)
+
+
+def sample(
+    key: Key[Array, ""], mean: Float[Array, "B F H W C"], logvar: Float[Array, "B F H W C"]
+) -> Float[Array, "B F H W C"]:
+    """A draw from the posterior that `VAE.encode` gives, in training's convention.
+
+    As in the release, only the mean is normalised, so the noise has the spread of the raw latents: `exp(logvar / 2)`
+    is not divided by `latents_std`. Sampling takes the mode, which is `mean`.
+    """
+    return add_noise(mean, logvar, jax.random.normal(key, mean.shape, mean.dtype))
+
+
+def add_noise(
+    mean: Float[Array, "B F H W C"], logvar: Float[Array, "B F H W C"], noise: Float[Array, "B F H W C"]
+) -> Float[Array, "B F H W C"]:
+    """The posterior's value where its standard normal noise is `noise`."""
+    return mean + jnp.exp(logvar / 2) * noise
+
+
+class VAE(nn.Module):
+    """Encoder and decoder between video in [-1, 1] and normalised latents."""
+
+    config: VAEConfig
+
+    def setup(self):
+        """Wan's two halves, and the linear maps (its `conv1`, `conv2`) on either side of the latents."""
+        precision = {"dtype": self.config.dtype, "param_dtype": self.config.param_dtype}
+        self.encoder = Encoder(self.config)
+        self.moments = Linear(2 * self.config.z_dim, axes=("vae_in", "vae_out"), **precision)
+        self.entry = Linear(self.config.z_dim, axes=("vae_in", "vae_out"), **precision)
+        self.decoder = Decoder(self.config)
+
+    def __call__(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B U H W 3"]:
+        """The video as its latents remember it."""
+        mean, _, _ = self.encode(video)
+        return self.decode(mean)[0]
+
+    def example(self) -> tuple[Float[Array, "B T H W 3"]]:
+        """Input for `init`."""
+        size = self.config.space_factor
+        return (jnp.zeros((1, 1 + self.config.time_factor, size, size, 3)),)
+
+    def encode(
+        self, video: Float[Array, "B T H W 3"], cache: Cache | None = None
+    ) -> tuple[Float[Array, "B F h w C"], Float[Array, "B F h w C"], Cache]:
+        """Normalised mean and raw log variance (within [-30, 20]) of the latents' posterior, and the cache.
+
+        Without a cache the video starts here, with 1 + 4k frames; the last (T - 1) % 4 of any other number are
+        dropped, as in the reference. With the cache of the chunk before, it goes on by 4k frames. Raises ValueError
+        for sizes that are not whole latent rows and columns, and for a later chunk that is not whole latent frames.
+        """
+        factor, (frames, height, width) = self.config.time_factor, video.shape[1:4]
+        if height % self.config.space_factor or width % self.config.space_factor:
+            raise ValueError(f"video of {height}x{width}: both must be multiples of {self.config.space_factor}")
+        if cache is None:
+            video = video[:, : frames - (frames - 1) % factor]
+        elif frames % factor:
+            raise ValueError(f"a chunk of {frames} frames: after the first, chunks need a multiple of {factor}")
+        x, cache = self.encoder(video, cache)
+        mean, logvar = jnp.split(self.moments(x).astype(jnp.float32), 2, axis=-1)
+        shift, scale = self._normalisation()
+        return (mean - shift) / scale, jnp.clip(logvar, -30.0, 20.0), cache
+
+    def decode(
+        self, z: Float[Array, "B F h w C"], cache: Cache | None = None
+    ) -> tuple[Float[Array, "B T H W 3"], Cache]:
+        """Frames in [-1, 1] of normalised latents, and the cache.
+
+        n latent frames become 1 + 4(n - 1) frames without a cache, where the video starts, and 4n with one. One latent
+        frame at a time is the release's way and needs the least memory: in float32 at 480x832 a cache of 3.8 GB, and
+        about as much besides. Donate the cache to the jitted call, or there will be two.
+        """
+        shift, scale = self._normalisation()
+        x, cache = self.decoder(self.entry(z.astype(jnp.float32) * scale + shift), cache)
+        return jnp.clip(x.astype(jnp.float32), -1.0, 1.0), cache
+
+    def _normalisation(self) -> tuple[Array, Array]:
+        shift, scale = self.config.latents_mean, self.config.latents_std
+        return jnp.array(shift[: self.config.z_dim]), jnp.array(scale[: self.config.z_dim])
+
+
+class Encoder(nn.Module):
+    """Video to features at the latents' size."""
+
+    config: VAEConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T H W 3"], cache: Cache | None = None
+    ) -> tuple[Float[Array, "B F h w D"], Cache]:
+        """Wan's `encoder`; `VAE` maps the features to moments."""
+        config, options = self.config, self.config.layer_options
+        widths = [config.dim * mult for mult in config.dim_mult]
+        layers: list[nn.Module] = [CausalConv(widths[0], name="conv_in", **options)]
+        for stage, width in enumerate(widths):
+            for block in range(config.num_res_blocks):
+                layers.append(ResidualBlock(width, name=f"down{stage}_block{block}", **options))
+            if stage < len(widths) - 1:
+                halved = config.temporal_downsample[stage]
+                layers.append(Downsample(halved, name=f"down{stage}_resample", **options))
+        layers += [*_middle(widths[-1], options), Head(2 * config.z_dim, name="head", **options)]
+        return chain(layers, x, cache)
+
+
+class Decoder(nn.Module):
+    """Features at the latents' size to video."""
+
+    config: VAEConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B F h w C"], cache: Cache | None = None
+    ) -> tuple[Float[Array, "B T H W 3"], Cache]:
+        """Wan's `decoder`; its frames are not yet clipped to [-1, 1]."""
+        config, options = self.config, self.config.layer_options
+        widths = [config.dim * mult for mult in reversed(config.dim_mult)]
+        layers: list[nn.Module] = [CausalConv(widths[0], name="conv_in", **options), *_middle(widths[0], options)]
+        for stage, width in enumerate(widths):
+            for block in range(config.num_res_blocks + 1):
+                layers.append(ResidualBlock(width, name=f"up{stage}_block{block}", **options))
+            if stage < len(widths) - 1:
+                doubled = config.temporal_downsample[-1 - stage]
+                layers.append(Upsample(doubled, name=f"up{stage}_resample", **options))
+        return chain([*layers, Head(3, name="head", **options)], x, cache)
+
+
+def _middle(width: int, options: dict[str, Any]) -> list[nn.Module]:
+    return [
+        ResidualBlock(width, name="middle_block0", **options),
+        FrameAttention(name="middle_attention", **options),
+        ResidualBlock(width, name="middle_block1", **options),
+    ]
