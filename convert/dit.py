@@ -37,7 +37,7 @@ def rules(config: DiTConfig) -> list[Rule]:
 def adapter_rules(config: AudioAdapterConfig) -> list[Rule]:
     """The table of the audio adapter on its own."""
     stages = len(config.projection_dims) + 1
-    table = []
+    table: list[Rule] = []
     for i in range(stages):
         suffix = f"_{i + 1}" if stages > 1 else ""
         table += _linear(f"proj_model.proj{suffix}", f"projection/linear_{i}", bias=False)

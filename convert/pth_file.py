@@ -198,7 +198,7 @@ class _Unpickler(pickle.Unpickler):
 def _unpickle(path: Path, data: bytes) -> Any:
     try:
         for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(data):
+            if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(data):
                 raise ValueError("a memo index beyond its end")  # the unpickler would fill memory up to that index
         return _Unpickler(io.BytesIO(data)).load()
     except _Refused as refused:

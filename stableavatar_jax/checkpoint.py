@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
+
+from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part, with_dtype
+from stableavatar_jax.sharding import initialise
 
 Tree = dict[str, Any]
 
@@ -103,6 +107,18 @@ def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
     with _reading(folder), _checkpointer() as checkpointer:
         tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in _flatten(tree).items()}
+
+def load_part(
+    directory: Path | None, model: AvatarConfig, name: str, *, dtype: str = "float32", seed: int = 0
+) -> tuple[nn.Module, Tree]:
+    """A network and its weights, by its name in `models.avatar.PARTS`, weights and computation in `dtype`.
+
+    Without a model directory the weights are drawn from the seed: fit to try the way of the data, and nothing else.
+    """
+    module = part(with_dtype(model, dtype, dtype), name)
+    if directory is None:
+        return module, initialise(module, jax.random.key(seed))
+    return module, load_params(directory / name, abstract_params(module))
 
 
 def iterate_params(folder: Path) -> Iterator[tuple[str, np.ndarray]]:

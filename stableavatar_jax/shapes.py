@@ -15,6 +15,6 @@ except ImportError:  # a bare machine that only trains on precomputed records
         def __class_getitem__(cls, item):
             return item[0]
 
-    Bool = Float = Int = Key = Num = Shaped = UInt8 = _Anything
+    Bool = Float = Int = Key = Num = Shaped = UInt8 = _Anything  # type: ignore[assignment,misc]
 
 __all__ = ["Array", "Bool", "Float", "Int", "Key", "Num", "Shaped", "UInt8"]

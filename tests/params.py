@@ -1,16 +1,14 @@
-"""Params trees for tests: their shapes, and seeded weights."""
+"""Seeded weights for tests."""
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.models.avatar import abstract_params
 
-def abstract_params(model: Any) -> Any:
-    """The shapes of all of a model's parameters, without any of their values."""
-    return nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *model.example())["params"])
+__all__ = ["abstract_params", "random_params"]
 
 
 def random_params(model: Any, seed: int = 0) -> Any:

@@ -1,5 +1,6 @@
 """All parts of a model together: what `config.json` of a model directory holds."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,8 +38,6 @@ class AvatarConfig:
     """Audio encoder."""
     tokenizer: Literal["file", "bytes"] = "file"
     """Text tokens: from the model directory's tokenizer.json, or one for each byte (ByT5)."""
-    window: int = 21
-    """Latent frames the transformer sees at once."""
 
     def __post_init__(self):
         agree = [
@@ -51,6 +50,18 @@ class AvatarConfig:
         for ours, value, theirs, other in agree:
             if value != other:
                 raise ValueError(f"{ours} is {value} and {theirs} is {other}; the parts of a model must agree")
+
+
+def with_dtype(config: Any, dtype: str, param_dtype: str) -> Any:
+    """A config with these dtypes throughout, for computation and for weights."""
+    changes: dict[str, Any] = {}
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if each.name in ("dtype", "param_dtype"):
+            changes[each.name] = dtype if each.name == "dtype" else param_dtype
+        elif dataclasses.is_dataclass(value):
+            changes[each.name] = with_dtype(value, dtype, param_dtype)
+    return dataclasses.replace(config, **changes)
 
 
 def part(config: AvatarConfig, name: str) -> nn.Module:

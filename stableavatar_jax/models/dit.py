@@ -1,4 +1,4 @@
-"""The video diffusion transformer of Wan2.1 image-to-video with StableAvatar's audio (SPEC 2): latents in, velocity out.
+"""The video diffusion transformer of Wan2.1 image-to-video with StableAvatar's audio: latents in, velocity out.
 
 What stays the same while a video is denoised is made once: `context` turns text and picture into the keys and values
 of every block, `slots` deals the projected audio to latent frames. `velocity` is one evaluation, of several guidance
@@ -95,13 +95,14 @@ class DiT(nn.Module):
         a branch names. `clip_level` lets every token read all slots at once.
         """
         c = self.config
-        grid = tuple(n // p for n, p in zip(z.shape[1:4], c.patch, strict=True))
+        frames, height, width = (n // p for n, p in zip(z.shape[1:4], c.patch, strict=True))
+        grid = frames, height, width
         batch, count = z.shape[0], len(branches)
         reference = jnp.broadcast_to(reference, (batch, *reference.shape[1:]))
         x = self.patch_embedding(patchify(jnp.concatenate([z, reference.astype(z.dtype)], -1), c.patch))
         e = self.time_embedding(sinusoid(t, c.time_dim))
         e0 = rearrange(self.time_projection(nn.silu(e)), "B (six D) -> B six D", six=6)
-        audio = self._refine(slots.tokens, x, e, e0, branches, grid[0])
+        audio = self._refine(slots.tokens, x, e, e0, branches, frames)
 
         texts = jnp.asarray([text for text, _ in branches])
         shared = Evaluation(
@@ -160,7 +161,7 @@ class DiT(nn.Module):
         used = sorted({audio for _, audio in branches if audio is not None})
         latents = rearrange(x, "B (F P) D -> B F P D", F=frames)
         zero = jnp.zeros_like(slots[:, 0])
-        refined = {None: zero}
+        refined: dict[int | None, Array] = {None: zero}
         if used:
             side_by_side = rearrange(slots[:, jnp.asarray(used)], "B M F n D -> B F (M n) D")
             out = self.audio_adapter.refine(side_by_side, latents, e, e0)

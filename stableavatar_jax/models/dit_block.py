@@ -140,8 +140,8 @@ class CrossAttention(nn.Module):
         """Projections named by what they read."""
         c = self.config
 
-        def linear(axes=("embed", "heads"), kernel_init=nn.initializers.lecun_normal()):
-            return Linear(c.dim, axes, dtype=c.dtype, param_dtype=c.param_dtype, kernel_init=kernel_init)
+        def linear(axes=("embed", "heads"), **kwargs):
+            return Linear(c.dim, axes, dtype=c.dtype, param_dtype=c.param_dtype, **kwargs)
 
         def norm():
             return RMSNorm(param_dtype=c.param_dtype)
@@ -150,7 +150,8 @@ class CrossAttention(nn.Module):
         self.k, self.norm_k, self.v = linear(), norm(), linear()
         self.k_image, self.norm_k_image, self.v_image = linear(), norm(), linear()
         # Zero at birth: a plain Wan2.1 backbone is not disturbed by the audio it has not learned yet.
-        self.k_audio, self.v_audio = linear(kernel_init=nn.initializers.zeros), linear(kernel_init=nn.initializers.zeros)
+        self.k_audio = linear(kernel_init=nn.initializers.zeros)
+        self.v_audio = linear(kernel_init=nn.initializers.zeros)
         self.o = linear(("heads", "embed"))
 
     def context(self, text: Float[Array, "B T L D"], image: Float[Array, "B I D"]) -> tuple[KeysValues, KeysValues]:

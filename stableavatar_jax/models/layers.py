@@ -1,6 +1,7 @@
 """What every network here is made of: a linear map, two norms, a stack of blocks, with named axes on every weight."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,7 @@ from stableavatar_jax.shapes import Array, Float
 Axes = tuple[str | None, ...]
 
 
-def named(init: Callable[..., Array], *axes: str | None) -> Callable[..., Array]:
+def named(init: Callable[..., Array], *axes: str | None) -> Callable[..., Any]:
     """The initialiser, whose parameter says what its axes mean (`sharding.py` maps names to mesh axes)."""
     return nn.with_logical_partitioning(init, axes)
 

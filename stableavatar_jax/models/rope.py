@@ -54,9 +54,9 @@ def sinusoid(t: Float[Array, "B"], dim: int) -> Float[Array, "B dim"]:
     """
     turns = BASE ** -(np.arange(dim // 2) / (dim // 2)) / (2 * np.pi)
     upper = np.round(turns * 2**12) / 2**12
-    upper, lower, turns = (jnp.asarray(x, jnp.float32) for x in (upper, turns - upper, turns))
+    upper32, lower32, turns32 = (jnp.asarray(x, jnp.float32) for x in (upper, turns - upper, turns))
     t = t.astype(jnp.float32)[:, None]
     whole = jnp.floor(t)
-    exact = whole * upper
-    angle = 2 * np.pi * ((exact - jnp.round(exact)) + (whole * lower + (t - whole) * turns))
+    exact = whole * upper32
+    angle = 2 * np.pi * ((exact - jnp.round(exact)) + (whole * lower32 + (t - whole) * turns32))
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)

@@ -32,24 +32,36 @@ def pytest_sessionstart(session):
         raise pytest.UsageError(f"{folder}: no cases found; give the folder of reference numbers as GOLDEN=DIR")
 
 
-def pytest_collection_finish(session):
-    """Every case of the folder is claimed by a test or left out by a written reason."""
-    if hasattr(session.config, "workerinput"):
+def pytest_sessionfinish(session):
+    """A case that no test compared, and that no written reason leaves out, fails a run of the whole folder."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    whole = [Path(arg).resolve() for arg in session.config.args] == [HERE] and not session.config.getoption("keyword")
+    if hasattr(session.config, "workerinput") or reporter is None or not whole:
         return
-    claimed = {item.callspec.params["case"].name for item in session.items if hasattr(item, "callspec")}
-    session.config.stash[CLAIMED] = claimed
-
-
-CLAIMED = pytest.StashKey[set]()
+    _, ran, missed = _tally(reporter, session.config)
+    if missed or not ran:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    found = cases.find(config.getoption("--golden"))
+    found, passed, missed = _tally(terminalreporter, config)
     out = [case for case in found if case.reason_left_out]
-    passed = {r.nodeid.split("[")[-1].rstrip("]") for r in terminalreporter.stats.get("passed", ())}
-    names = {case.name for case in found}
     terminalreporter.section("reference numbers")
     for reason in sorted({case.reason_left_out for case in out}):
         left = ", ".join(case.name for case in out if case.reason_left_out == reason)
         terminalreporter.line(f"left out: {left}: {reason}")
-    terminalreporter.line(f"{len(passed & names)} cases passed, {len(out)} left out, {len(names)} found")
+    for name in sorted(missed):
+        terminalreporter.line(f"NOT COMPARED: {name}: no test knows it, and no reason leaves it out")
+    terminalreporter.line(f"{len(passed)} cases passed, {len(out)} left out, {len(found)} found")
+
+
+def _tally(reporter, config):
+    """All cases of the folder, the names of those that passed every test, and of those no test ran."""
+    found = cases.find(config.getoption("--golden"))
+    names = {outcome: {_case_of(r.nodeid) for r in reporter.stats.get(outcome, ())} for outcome in ("passed", "failed")}
+    due = {case.name for case in found if not case.reason_left_out}
+    return found, due & names["passed"] - names["failed"], due - names["passed"] - names["failed"]
+
+
+def _case_of(nodeid: str) -> str:
+    return nodeid.split("[")[-1].rstrip("]")

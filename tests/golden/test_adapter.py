@@ -46,7 +46,8 @@ def check_block(case):
     frames = stored["in/x"].shape[1] if stored["in/x"].ndim == 4 else case.info["spec"]["latents_num_frames"]
     x = stored["in/x"].reshape(len(stored["in/x"]), frames, -1, spec["vocal_dim"])
     latents = rearrange(stored["in/latents"], "B (F P) D -> B F P D", F=frames)
-    out = AdapterBlock(config).apply({"params": params}, jnp.asarray(x), jnp.asarray(latents), jnp.asarray(stored["in/e0"]))
+    inputs = (jnp.asarray(a) for a in (x, latents, stored["in/e0"]))
+    out = AdapterBlock(config).apply({"params": params}, *inputs)
     case.check("out/x", rearrange(out, "B F n D -> B (F n) D"))
 
 

@@ -12,6 +12,7 @@ from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
 from stableavatar_jax.models.dit import DiT, DiTConfig
 from stableavatar_jax.models.rope import rope_frequencies, rope_tables, rotate, sinusoid
 from tests.golden import cases
+from tests.params import abstract_params
 
 GROUPS = {"dit_1b", "dit_14b"}
 
@@ -28,14 +29,16 @@ def config_of(case) -> DiTConfig:
 
 
 def load(module: nn.Module, naming, config, info) -> dict:
-    abstract = jax.eval_shape(module.init, jax.random.key(0), *module.example())["params"]
-    params, _ = rules.load(naming, config, cases.weights(info["state_dict"], info["seed"]), nn.unbox(abstract))
+    weights = cases.weights(info["state_dict"], info["seed"])
+    params, _ = rules.load(naming, config, weights, abstract_params(module))
     return params
 
 
 def test_evaluation(case):
-    if case.path.stem == "rope_tables":
-        return check_tables(case)
+    check_tables(case) if case.path.stem == "rope_tables" else check_evaluation(case)
+
+
+def check_evaluation(case):
     config, info, stored = config_of(case), case.info, case.tensors
     model = DiT(config)
     params = load(model, names.NAMINGS[0], config, info)

@@ -16,6 +16,7 @@ from stableavatar_jax.models.dit_block import Block, Evaluation
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.models.rope import rope_tables, sinusoid
 from stableavatar_jax.sharding import initialise
+from tests.params import abstract_params, random_params
 
 CONFIG = DiTConfig(
     dim=48, ffn_dim=64, heads=2, layers=3, text_dim=12, text_len=6, image_dim=10, time_dim=16,
@@ -36,11 +37,7 @@ def inputs(batch: int = 2) -> tuple:
 
 @pytest.fixture(scope="module")
 def params():
-    tree = initialise(DiT(CONFIG), jax.random.key(0))
-    leaves, treedef = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    noisy = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(treedef, noisy)  # k_audio and v_audio are born zero: give them something to say
+    return random_params(DiT(CONFIG))
 
 
 def forward(config, params, *args, **kwargs):
@@ -160,8 +157,7 @@ def test_bfloat16_stays_close(params):
 @pytest.mark.parametrize("ablation", ["project", "no_modulation", "random_modulation", "no_cross_attention"])
 def test_ablations_run_and_differ(params, ablation):
     config = dataclasses.replace(CONFIG, adapter=dataclasses.replace(CONFIG.adapter, ablation=ablation))
-    abstract = jax.eval_shape(DiT(config).init, jax.random.key(0), *DiT(config).example())["params"]
-    cut = _subtree(params, nn.unbox(abstract))
+    cut = _subtree(params, abstract_params(DiT(config)))
     out = forward(config, cut, *inputs())
     assert np.isfinite(out).all() and np.abs(out - forward(CONFIG, params, *inputs())).max() > 1e-4
 

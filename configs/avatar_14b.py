@@ -1,0 +1,24 @@
+"""StableAvatar 14B on Wan2.1-I2V-14B: 480x832, 81 frames a window, 25 frames a second.
+
+    python sample.py --config configs/avatar_14b.py --checkpoint weights/avatar_14b --image P --audio A --output V.mp4
+
+18950 M parameters in the transformer (38 GB in bfloat16). Beside its size it differs from the 1.3B model in three
+values: the audio projection has a stage of width 2048 more, padded audio slots are hidden from attention as its
+released kernel does, and in `cfg` no audio means the adapter on silence.
+"""
+
+from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
+from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.models.dit import DiTConfig
+from stableavatar_jax.sampling.jobs import SampleConfig
+
+dit = DiTConfig(
+    dim=5120,
+    ffn_dim=13824,
+    heads=40,
+    layers=40,
+    adapter=AudioAdapterConfig(dim=5120, projection_dims=(2048,)),
+    mask_padding=True,
+)
+
+config = SampleConfig(model=AvatarConfig(dit=dit), cfg_null="silence")

@@ -1,0 +1,29 @@
+"""Every part shrunk to run in seconds on a CPU, with random weights: the whole way of the data, and noise to look at.
+
+    python sample.py --config configs/tiny.py --image face.png --audio speech.wav --output tiny.mp4
+"""
+
+from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
+from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.models.clip_vision import CLIPVisionConfig
+from stableavatar_jax.models.dit import DiTConfig
+from stableavatar_jax.models.umt5 import UMT5Config
+from stableavatar_jax.models.vae import VAEConfig
+from stableavatar_jax.models.wav2vec2 import Wav2Vec2Config
+from stableavatar_jax.sampling.jobs import SampleConfig
+
+model = AvatarConfig(
+    dit=DiTConfig(
+        dim=48, ffn_dim=96, heads=2, layers=2, text_dim=32, text_len=32, image_dim=32, time_dim=32,
+        adapter=AudioAdapterConfig(audio_dim=32, dim=48),
+    ),
+    vae=VAEConfig(dim=8),
+    umt5=UMT5Config(vocab=384, dim=32, attention_dim=32, ffn_dim=64, heads=2, layers=2),
+    clip_vision=CLIPVisionConfig(image_size=28, dim=32, heads=2, layers=2, embedding_dim=16),
+    wav2vec2=Wav2Vec2Config(
+        dim=32, ffn_dim=64, heads=2, layers=1, conv_dims=(16,) * 7, position_kernel=16, position_groups=4
+    ),
+    tokenizer="bytes",
+)
+
+config = SampleConfig(model=model, random_weights=True, height=64, width=64, steps=2, dtype="float32")
