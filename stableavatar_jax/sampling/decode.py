@@ -1,0 +1,89 @@
+"""Latents to frames, chunk by chunk: on disk, through the decoder, into whatever writes the video."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stableavatar_jax.media import postprocess
+from stableavatar_jax.models.vae import VAE
+from stableavatar_jax.shapes import Float, UInt8
+
+
+class LatentsError(ValueError):
+    """A file of latents is damaged, unfinished, or of another model."""
+
+
+class LatentsWriter:
+    """A .npy file to which finished latent frames are appended; its header tells from the start how many there will be.
+
+    >>> with LatentsWriter(path, (frames, rows, columns, channels)) as file:
+    ...     file.append(z)
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]):
+        """`shape` of the finished file."""
+        self.path, self.shape = path, shape
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "LatentsWriter":
+        self._file = self.path.open("wb")
+        header = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+        return self
+
+    def append(self, z: Float[np.ndarray, "n H W C"]) -> None:
+        """Add latent frames at the end."""
+        assert self._file is not None, "a LatentsWriter is a context manager"
+        self._file.write(np.ascontiguousarray(z, "<f4").tobytes())
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+
+def read_latents(path: Path) -> Float[np.ndarray, "N H W C"]:
+    """Latents mapped from a file that `LatentsWriter` finished; raises LatentsError for any other."""
+    if not path.is_file():
+        raise LatentsError(f"{path}: no such file; sampling with --latents PATH keeps one")
+    try:
+        with path.open("rb") as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("another version of the .npy format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+    except ValueError as error:
+        raise LatentsError(f"{path}: not a .npy file of latents ({error}); give one that --latents kept") from None
+    if len(shape) != 4 or dtype != np.dtype("<f4"):
+        raise LatentsError(f"{path}: holds {dtype} of shape {shape}, latents are float32 [frames, rows, columns, 16]")
+    there = (path.stat().st_size - start) // int(dtype.itemsize * np.prod(shape[1:]))
+    if there < shape[0]:
+        raise LatentsError(f"{path}: holds {there} of {shape[0]} latent frames; the run was cut short, sample again")
+    return np.memmap(path, dtype, "r", start, shape)
+
+
+def decode(
+    vae: VAE, params: Any, latents: Float[np.ndarray, "N H W C"], frames: int
+) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
+    """The first `frames` frames of the video, as they come; peak memory does not depend on the length.
+
+    The first latent frame is one frame, every other four; each call of the decoder takes one.
+    """
+
+    def one(params, z, cache):
+        video, cache = vae.apply({"params": params}, z[None, None], cache, method="decode")
+        return postprocess(video[0]), cache
+
+    one_jit = jax.jit(one, donate_argnums=2)
+    cache, done = None, 0
+    for z in latents:
+        video, cache = one_jit(params, jnp.asarray(z), cache)
+        video = np.asarray(video)[: frames - done]
+        done += len(video)
+        yield video
+        if done >= frames:
+            return
