@@ -85,5 +85,5 @@ def check_layers(case, model, layers, prefix):
             module = name.removeprefix(prefix)
             module = {"moments_raw": "conv1", "frames_unclamped": "decoder.head.2"}.get(module, module)
             paths = [path for source, path in table.items() if source.startswith(module + ".")]
-            path = next(path for path in layers if all(target.startswith(path + "/") for target in paths))
+            path = max((path for path in layers if all(p.startswith(path + "/") for p in paths)), key=len)
             case.check(name, theirs(layers[path]))
