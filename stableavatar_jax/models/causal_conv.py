@@ -22,7 +22,7 @@ def convolve(
     """Convolution without padding in time, with zeros at the borders in space; U = (T - t) // stride + 1.
 
     `stride` is that of time. `form` is how it is computed, not what: "direct" is one 3D convolution; "taps" adds up one
-    2D convolution for each tap in time, which XLA runs 2 to 10 times faster on a CPU (`benchmarks/vae.py`) and compiles
+    2D convolution for each tap in time, which XLA runs 2 to 8 times faster on a CPU (`benchmarks/vae.py`) and compiles
     half as fast. "auto" is "taps" on a CPU, "direct" elsewhere.
     """
     taps, height, width = kernel.shape[:3]

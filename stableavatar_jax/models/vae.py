@@ -53,7 +53,8 @@ class VAEConfig:
     conv: Form = "auto"
     """How causal convolutions are computed: "taps" (fast on a CPU), "direct", or by the backend."""
     dtype: str = "float32"
-    """Of the computation; latents, log variances and decoded frames are float32 always."""
+    """Of the computation; latents and decoded frames are float32 always. With random weights of the real size bfloat16
+    stays within 49 dB (frames) and 56 dB (latents) of float32, for a signal between -1 and 1."""
     param_dtype: str = "float32"
     """Of the weights."""
 
@@ -103,10 +104,10 @@ def sample(
     As in the release, only the mean is normalised, so the noise has the spread of the raw latents: `exp(logvar / 2)`
     is not divided by `latents_std`. Sampling takes the mode, which is `mean`.
     """
-    return add_noise(mean, logvar, jax.random.normal(key, mean.shape, mean.dtype))
+    return reparameterise(mean, logvar, jax.random.normal(key, mean.shape, mean.dtype))
 
 
-def add_noise(
+def reparameterise(
     mean: Float[Array, "B F H W C"], logvar: Float[Array, "B F H W C"], noise: Float[Array, "B F H W C"]
 ) -> Float[Array, "B F H W C"]:
     """The posterior's value where its standard normal noise is `noise`."""
@@ -172,7 +173,7 @@ class VAE(nn.Module):
 
     def _normalisation(self) -> tuple[Array, Array]:
         shift, scale = self.config.latents_mean, self.config.latents_std
-        return jnp.array(shift[: self.config.z_dim]), jnp.array(scale[: self.config.z_dim])
+        return jnp.float32(shift[: self.config.z_dim]), jnp.float32(scale[: self.config.z_dim])
 
 
 class Encoder(nn.Module):

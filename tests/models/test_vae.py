@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.models import causal_conv
-from stableavatar_jax.models.vae import VAE, VAEConfig, add_noise, sample
+from stableavatar_jax.models.vae import VAE, VAEConfig, reparameterise, sample
 
 # Wan's plan with one stage, and one block a stage, fewer; direct convolutions compile in half the time.
 SMALL = VAEConfig(dim=4, z_dim=4, dim_mult=(1, 2, 2), num_res_blocks=1, temporal_downsample=(True, True), conv="direct")
@@ -171,7 +171,7 @@ def test_the_posteriors_noise_is_not_normalised():
     key = jax.random.key(3)
     noise = jax.random.normal(key, mean.shape)
     np.testing.assert_array_equal(sample(key, mean, logvar), mean + jnp.exp(logvar / 2) * noise)
-    np.testing.assert_array_equal(add_noise(mean, logvar, jnp.zeros_like(mean)), mean)
+    np.testing.assert_array_equal(reparameterise(mean, logvar, jnp.zeros_like(mean)), mean)
 
 
 def test_configs_that_do_not_fit_are_refused():
