@@ -98,4 +98,14 @@ def _below(rule: Rule, source: str, target: str) -> Rule:
                 source_shape=rule.source_shape)
 
 
-NAMINGS = (Naming(name="StableAvatar", rules=rules),)
+def backbone_rules(config: DiTConfig) -> list[Rule]:
+    """The table of a plain Wan2.1 image-to-video backbone: all that has nothing to do with sound."""
+    return [rule for rule in rules(config) if "vocal" not in rule.source]
+
+
+FRESH = ("audio_adapter/*", "blocks/cross_attention/[kv]_audio/*")
+
+NAMINGS = (
+    Naming(name="StableAvatar", rules=rules),
+    Naming(name="Wan2.1 image-to-video (its audio parts are born anew)", rules=backbone_rules, fresh=FRESH),
+)

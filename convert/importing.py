@@ -60,7 +60,9 @@ def import_part(
             _require_space(scratch, part.abstract, stored)
             with _progress(tensors, naming.rules(part.config)) as counted:
                 empty = lambda path, shape, dtype: _on_disk(scratch, path, shape, dtype)  # noqa: E731
-                params, report = rules.load(naming, part.config, counted, part.abstract, dtype=stored, empty=empty)
+                params, report = rules.load(
+                    naming, part.config, counted, part.abstract, dtype=stored, empty=empty, born=part.born
+                )
             write_config(output, avatar)
             if found:
                 shutil.copyfile(found, output / TOKENIZER)
@@ -70,6 +72,7 @@ def import_part(
     lines = [f"{output / name}: {_size(params)} in {stored}, from {len(tensors)} tensors named as in {naming.name}"]
     lines += [f"ignored, no place in the model: {tensor}" for tensor in report.ignored]
     lines += [f"absent from the file, set to zero: {tensor}" for tensor in report.absent]
+    lines += [f"absent from the file, born anew: {path}" for path in report.fresh]
     if needs_tokenizer and not (output / TOKENIZER).exists():
         lines.append(f"no {TOKENIZER} lies beside {source}: copy it to {output / TOKENIZER}, prompts need it")
     return "\n".join(lines)

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from convert.rules import Naming
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convert.rules import Naming, flatten
 
 PartName = Literal["dit", "vae", "umt5", "clip_vision", "wav2vec2"]
 NAMES: tuple[PartName, ...] = get_args(PartName)
@@ -21,6 +26,17 @@ class Part:
     abstract: Mapping[str, Any]
     """Its params tree, with shapes and dtypes in place of values."""
     namings: tuple[Naming, ...]
+    module: nn.Module
+
+    def born(self, paths: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Fresh values of some parameters, as the network's own initialisers draw them; the others are never made."""
+
+        def some(key: jax.Array) -> dict[str, jax.Array]:
+            example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.module.example())
+            flat = flatten(nn.unbox(self.module.init(key, *example)["params"]))
+            return {path: flat[path] for path in paths}
+
+        return jax.device_get(jax.jit(some)(jax.random.key(0)))
 
 
 def config_class() -> type[Any]:
@@ -31,8 +47,9 @@ def config_class() -> type[Any]:
 def part(name: str, avatar: Any) -> Part:
     """The part `name` in the sizes of an AvatarConfig. Its network is imported now and not before."""
     config = getattr(avatar, name)
-    abstract = _avatar().abstract_params(_avatar().PARTS[name](config))
-    return Part(name, config, abstract, importlib.import_module(f"convert.{name}").NAMINGS)
+    module = _avatar().PARTS[name](config)
+    namings = importlib.import_module(f"convert.{name}").NAMINGS
+    return Part(name, config, _avatar().abstract_params(module), namings, module)
 
 
 @dataclass(frozen=True, order=True)

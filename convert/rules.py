@@ -74,6 +74,8 @@ class Naming:
     """Patterns of tensors a real file may lack; the parameter is then zero."""
     tied: tuple[tuple[str, str], ...] = ()
     """(name, other): a real file may hold tensor `name` under the name `other`, or under both, if both are equal."""
+    fresh: tuple[str, ...] = ()
+    """Patterns of parameter paths that this file has no tensors for: they start as the network is born."""
 
 
 class MismatchError(ValueError):
@@ -82,10 +84,11 @@ class MismatchError(ValueError):
 
 @dataclass(frozen=True)
 class Report:
-    """What a load passed over by rule: tensors ignored, and parameters left zero."""
+    """What a load passed over by rule: tensors ignored, tensors taken as zero, parameters started anew."""
 
-    ignored: tuple[str, ...]
-    absent: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,11 +102,11 @@ def unflatten(flat: Mapping[str, Any]) -> Tree:
 
 
 def choose(namings: Iterable[Naming], config: Any, names: Iterable[str]) -> Naming:
-    """The naming whose table knows most of the tensor names; raises MismatchError where none knows any."""
+    """The naming whose table knows most of the tensor names, the shortest of such; MismatchError if none knows any."""
     names = set(names)
-    known = {naming: len(names & {rule.source for rule in naming.rules(config)}) for naming in namings}
-    best = max(known, key=lambda naming: known[naming])
-    if known[best] == 0:
+    tables = {naming: {rule.source for rule in naming.rules(config)} for naming in namings}
+    best = max(tables, key=lambda naming: (len(names & tables[naming]), -len(tables[naming])))
+    if not names & tables[best]:
         raise MismatchError(
             f"none of its {len(names)} tensors has a name of this part (the file starts with {sorted(names)[:3]}); "
             "check --part, or that the file is the one the README names"
@@ -127,12 +130,14 @@ def match(
     absent = sorted(n for n in listed - names if _matches(n, naming.optional))
     problems += [f"unused tensor {n}" for n in sorted(names - listed - set(ignored))]
     problems += [f"missing tensor {n}" for n in sorted(listed - names - set(absent))]
-    problems += [f"no rule fills parameter {path}" for path in sorted(set(targets) - {r.target for r in rules})]
+    unfilled = sorted(set(targets) - {r.target for r in rules})
+    fresh = [path for path in unfilled if _matches(path, naming.fresh)]
+    problems += [f"no rule fills parameter {path}" for path in unfilled if path not in fresh]
     problems += [f"no parameter {path}" for path in sorted({r.target for r in rules} - set(targets))]
     problems += _shape_problems(rules, source, targets)
     if problems:
         raise MismatchError(_shorten(problems))
-    return rules, Report(tuple(ignored), tuple(absent))
+    return rules, Report(tuple(ignored), tuple(absent), tuple(fresh))
 
 
 def load(
@@ -143,11 +148,13 @@ def load(
     *,
     dtype: Any = None,
     empty: Callable[[str, tuple[int, ...], Any], np.ndarray] = lambda path, shape, dtype: np.empty(shape, dtype),
+    born: Callable[[tuple[str, ...]], Mapping[str, np.ndarray]] | None = None,
 ) -> tuple[Tree, Report]:
     """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
 
     One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
-    (path, shape, dtype). Raises MismatchError as `match` does, before anything is read.
+    (path, shape, dtype); `born` gives the parameters at `fresh` paths, for a naming that has any. Raises MismatchError
+    as `match` does, before anything is read.
     """
     rules, report = match(naming, config, source, abstract)
     targets = flatten(abstract)
@@ -159,6 +166,8 @@ def load(
         slot = rule.slot(flat[rule.target])
         absent = rule.source in report.absent
         slot[...] = 0 if absent else rule.op.forward(np.asarray(source[rule.source])).astype(slot.dtype)
+    for path, value in (born(report.fresh) if born and report.fresh else {}).items():
+        flat[path] = np.asarray(value).astype(dtype or targets[path].dtype)
     return unflatten(flat), report
 
 

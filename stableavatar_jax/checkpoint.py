@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,7 +109,7 @@ def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
 
 def load_part(
     directory: Path | None, model: AvatarConfig, name: str, *, dtype: str = "float32", seed: int = 0
-) -> tuple[nn.Module, Tree]:
+) -> tuple[Any, Tree]:
     """A network and its weights, by its name in `models.avatar.PARTS`, weights and computation in `dtype`.
 
     Without a model directory the weights are drawn from the seed: fit to try the way of the data, and nothing else.

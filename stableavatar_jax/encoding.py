@@ -20,6 +20,7 @@ from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.diffusion.windows import WindowPlan
 from stableavatar_jax.media import window_sound
 from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.models.vae import VAE
 from stableavatar_jax.shapes import Bool, Float, Int
 
 MASK_CHANNELS = 4  # one for each video frame of a latent frame
@@ -75,22 +76,8 @@ class Encoders:
         return np.asarray(jax.jit(module.apply)({"params": params}, jnp.asarray(picture)[None])[0])
 
     def reference(self, picture: Float[np.ndarray, "H W 3"], latent_frames: int) -> Float[np.ndarray, "F h w Y"]:
-        """What every window is told of the picture: a mask that is 1 on its first latent frame, and the latents of
-        the picture followed by grey (SPEC 6). From values in -1..1.
-        """
-        module, params = self._load("vae")
-        encode = jax.jit(
-            lambda params, video, cache: module.apply({"params": params}, video, cache, method="encode"),
-            donate_argnums=2,
-        )
-        latents, cache = [], None
-        video = jnp.asarray(picture)[None, None]
-        for _ in range(latent_frames):  # frame by frame: the memory of one chunk, two compilations for any length
-            mean, _, cache = encode(params, video, cache)
-            latents.append(np.asarray(mean[0]))
-            if len(latents) == 1:
-                video = jnp.zeros((1, module.config.time_factor, *picture.shape))
-        return with_mask(np.concatenate(latents))
+        """What every window is told of the picture (`encode_reference`), from values in -1..1."""
+        return encode_reference(*self._load("vae"), picture, latent_frames)
 
     def audio(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:
         """Features of each window's normalised sound; all windows have one length."""
@@ -123,11 +110,25 @@ def plan_sounds(samples: Float[np.ndarray, "S"], plan: WindowPlan, fps: float) -
     return [window_sound(samples, start, frames, fps) for start in plan.video_starts]
 
 
-def with_mask(latents: Float[np.ndarray, "F h w C"]) -> Float[np.ndarray, "F h w Y"]:
-    """Four mask channels, 1 on the first latent frame, before the latents."""
-    mask = np.zeros((*latents.shape[:-1], MASK_CHANNELS), latents.dtype)
+def encode_reference(
+    vae: VAE, params: Any, picture: Float[np.ndarray, "H W 3"], latent_frames: int
+) -> Float[np.ndarray, "F h w Y"]:
+    """The picture as the first frame of a window, followed by grey: four mask channels that are 1 on the first latent
+    frame, then the latents' posterior mode (SPEC 6).
+    """
+    encode = jax.jit(
+        lambda params, video, cache: vae.apply({"params": params}, video, cache, method="encode"), donate_argnums=2
+    )
+    latents, cache = [], None
+    video = jnp.asarray(picture)[None, None]
+    for _ in range(latent_frames):  # one at a time: the memory of one, and two compilations for any length
+        mean, _, cache = encode(params, video, cache)
+        latents.append(np.asarray(mean[0]))
+        video = jnp.zeros((1, vae.config.time_factor, *picture.shape))
+    z = np.concatenate(latents)
+    mask = np.zeros((*z.shape[:-1], MASK_CHANNELS), z.dtype)
     mask[0] = 1
-    return np.concatenate([mask, latents], -1)
+    return np.concatenate([mask, z], -1)
 
 
 def tokenize(
@@ -141,7 +142,7 @@ def tokenize(
     from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
     if model.tokenizer == "bytes":
-        tokenizer = ByT5Tokenizer()
+        tokenizer: Any = ByT5Tokenizer()
     else:
         file = Path(directory or ".") / "tokenizer.json"
         if directory is None or not file.is_file():
@@ -183,5 +184,6 @@ def load_conditions(path: Path, about: dict[str, Any]) -> Conditions:
         raise ConditionsError(f"{path}: a safetensors file, but not of conditions; {again}")
     for key, value in about.items():
         if made_for.get(key) != value:
-            raise ConditionsError(f"{path}: made for {key} {made_for.get(key)}, not {value}; {again}, or change --{key}")
+            found = made_for.get(key)
+            raise ConditionsError(f"{path}: made for {key} {found}, not {value}; {again}, or change --{key}")
     return Conditions(**arrays)

@@ -35,6 +35,8 @@ RULES = (
     ("patch", None),
     ("norm", None),
     ("audio", None),
+    ("vae_in", None),
+    ("vae_out", None),
 )
 
 

@@ -27,10 +27,15 @@ class LatentsWriter:
     def __init__(self, path: Path, shape: tuple[int, int, int, int]):
         """`shape` of the finished file."""
         self.path, self.shape = path, shape
+        self.frames = 0
+        """Latent frames written so far."""
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> "LatentsWriter":
-        self._file = self.path.open("wb")
+        try:
+            self._file = self.path.open("wb")
+        except OSError as error:
+            raise LatentsError(f"{self.path}: cannot be written ({error.strerror}); choose another path") from None
         header = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(self._file, header)
         return self
@@ -40,26 +45,32 @@ class LatentsWriter:
         assert self._file is not None, "a LatentsWriter is a context manager"
         self._file.write(np.ascontiguousarray(z, "<f4").tobytes())
         self._file.flush()
+        self.frames += len(z)
 
     def __exit__(self, *_: object) -> None:
         if self._file:
             self._file.close()
+        if not self.frames:
+            self.path.unlink()  # nothing was lost with it
 
 
-def read_latents(path: Path) -> Float[np.ndarray, "N H W C"]:
-    """Latents mapped from a file that `LatentsWriter` finished; raises LatentsError for any other."""
+def read_latents(path: Path, shape: tuple[int, int, int, int]) -> Float[np.ndarray, "N H W C"]:
+    """Latents mapped from a file that `LatentsWriter` finished; raises LatentsError for any other, or another shape."""
     if not path.is_file():
         raise LatentsError(f"{path}: no such file; sampling with --latents PATH keeps one")
     try:
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("another version of the .npy format")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            have, _, dtype = np.lib.format.read_array_header_1_0(file)
             start = file.tell()
     except ValueError as error:
         raise LatentsError(f"{path}: not a .npy file of latents ({error}); give one that --latents kept") from None
-    if len(shape) != 4 or dtype != np.dtype("<f4"):
-        raise LatentsError(f"{path}: holds {dtype} of shape {shape}, latents are float32 [frames, rows, columns, 16]")
+    if have != shape or dtype != np.dtype("<f4"):
+        raise LatentsError(
+            f"{path}: holds {dtype} latents of shape {have}, this video has float32 of shape {shape} (frames, rows, "
+            "columns, channels); give the recording, fps, height and width they were sampled for"
+        )
     there = (path.stat().st_size - start) // int(dtype.itemsize * np.prod(shape[1:]))
     if there < shape[0]:
         raise LatentsError(f"{path}: holds {there} of {shape[0]} latent frames; the run was cut short, sample again")

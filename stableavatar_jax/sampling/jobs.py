@@ -1,17 +1,19 @@
 """What to sample: every option of `sample.py`, and the checks that need no model."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from stableavatar_jax.config import FromPreset
+from stableavatar_jax.checkpoint import check_params
+from stableavatar_jax.config import FromPreset, read_config
 from stableavatar_jax.diffusion import guidance
 from stableavatar_jax.diffusion.guidance import Guidance
 from stableavatar_jax.diffusion.windows import FRAMES_PER_LATENT, WindowConfig
 from stableavatar_jax.media import Fit
-from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part
 
 # Wan2.1 was trained to steer away from faults named in Chinese; this is a list of our own in the same spirit.
 NEGATIVE_PROMPT = (
@@ -128,10 +130,31 @@ class SampleConfig:
         scale = self.model.vae.space_factor
         return self.height // scale, self.width // scale
 
-    def needs(self) -> list[str]:
-        """The options without which this job cannot run, by name."""
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The networks this job runs, in their order."""
+        encoders = ("umt5", "clip_vision", "wav2vec2", "vae")
         if self.decode_only:
-            return ["audio"]
-        if self.conditions:
-            return ["audio"]
-        return ["image", "audio"]
+            return ("vae",)
+        if self.save_conditions:
+            return encoders
+        return ("dit", "vae") if self.conditions else (*encoders, "dit", "vae")
+
+
+def check(config: SampleConfig) -> SampleConfig:
+    """The job with its checkpoint's own model config; raises ValueError for what is missing or does not fit together.
+
+    Everything is looked at that would stop the job later, from metadata alone.
+    """
+    needed = ["audio"] if config.decode_only or config.conditions else ["image", "audio"]
+    for name in needed:
+        if getattr(config, name) is None:
+            raise ValueError(f"--{name} is missing: a video is made from --image and --audio, see --help")
+    if (directory := config.checkpoint) is None:
+        if not config.random_weights:
+            raise ValueError("--checkpoint is missing: give a model directory, made by `python -m convert import`")
+        return config
+    config = dataclasses.replace(config, model=read_config(directory, AvatarConfig))
+    for name in config.parts:
+        check_params(directory / name, abstract_params(part(config.model, name)))
+    return config

@@ -45,7 +45,7 @@ def make_velocity(dit: DiT, guidance: Guidance) -> VelocityFn:
         if silent:
             silence = jnp.broadcast_to(shared.silence.tokens, sound.shape)
             tokens = jnp.stack([sound, silence], 1)
-        v = dit.apply(
+        v: Any = dit.apply(
             {"params": shared.params}, z.astype(dit.config.dtype), t, shared.reference, shared.context,
             AudioSlots(tokens, shared.silence.mask), branches=branches, method="velocity",
         )  # fmt: skip

@@ -1,9 +1,20 @@
 """Pictures in and frames out, against the release's (`preprocess/`)."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from convert import rules
+from convert.clip_vision import NAMINGS as clip_names
+from convert.vae import NAMINGS as vae_names
 from stableavatar_jax import media
+from stableavatar_jax.encoding import MASK_CHANNELS, encode_reference
+from stableavatar_jax.models.clip_vision import CLIPVision
+from stableavatar_jax.models.vae import VAE, VAEConfig
+from tests.golden import cases
+from tests.golden.test_clip import config_of as clip_config
+from tests.params import abstract_params
 
 GROUPS = {"preprocess"}
 
@@ -19,15 +30,32 @@ test_postprocess.cases = "postprocess_*.json"
 
 def test_reference(case):
     """Stretched to the frame, as the release does, from the picture as Pillow's `convert` gives it (SPEC 8)."""
-    height, width = case.info["config"]["height"], case.info["config"]["width"]
+    config = case.info["config"]
     with Image.open(case.path.with_name(case.info["file"])) as image:
         rgb = image.convert("RGB")
     np.testing.assert_array_equal(np.asarray(rgb), case.tensors["in/image_rgb_u8"])
 
-    picture = media.fit_picture(rgb, height, width, "stretch")
+    picture = media.fit_picture(rgb, config["height"], config["width"], "stretch")
     exact = {"atol": 1e-6, "rtol": 0.0}  # by the case's note; its tolerance is the encoders'
     case.check("out/clip_image", picture.transpose(2, 0, 1), **exact)
     case.check("out/cond_image", picture.transpose(2, 0, 1)[None, :, None], **exact)
+
+    clip = CLIPVision(clip_config(config["clip"]))
+    tokens = jax.jit(clip.apply)({"params": load(case, "clip", clip_names, clip)}, jnp.asarray(picture)[None])
+    case.check("out/clip_context", tokens, atol=7e-4, rtol=0.0)  # by the case's note: the resize in float32
+
+    vae = VAE(VAEConfig(**config["vae"]))
+    reference = encode_reference(vae, load(case, "vae", vae_names, vae), picture, (config["clip_length"] + 3) // 4)
+    reference = reference.transpose(3, 0, 1, 2)[None]
+    case.check("out/y", reference)
+    case.check("out/mask", reference[:, :MASK_CHANNELS], **exact)
+    case.check("out/masked_video_latents", reference[:, MASK_CHANNELS:])
+
+
+def load(case, part, names, module):
+    source = cases.weights(case.info["weights"][part], case.info["seed"])
+    params, _ = rules.load(rules.choose(names, module.config, source), module.config, source, abstract_params(module))
+    return params
 
 
 test_reference.cases = "reference_*.json"
