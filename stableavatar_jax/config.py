@@ -165,7 +165,11 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = N
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     about = f"{cls.__doc__}\n\n--config configs/NAME.py takes all defaults from a preset; other options change them."
-    return tyro.cli(cls, args=rest, default=default, description=about)
+    try:
+        return tyro.cli(cls, args=rest, default=default, description=about)
+    except ValueError as error:  # two options that do not go together, or a value out of its range
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _take(argv: list[str], option: str) -> str | None:

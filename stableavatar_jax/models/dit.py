@@ -81,7 +81,7 @@ class DiT(nn.Module):
         self,
         z: Float[Array, "B F H W C"],
         t: Float[Array, "B"],
-        reference: Float[Array, "B F H W Y"],
+        reference: Float[Array, "R F H W Y"],
         context: Context,
         slots: AudioSlots,
         *,

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -79,7 +79,8 @@ class SampleConfig:
     """cfg: away from no audio."""
     cfg_null: Literal["dropped", "silence"] = "dropped"
     """cfg: what no audio means: no refined audio (1.3B release), or the adapter on silence (14B release)."""
-    windows: Annotated[WindowConfig, tyro.conf.arg(prefix_name=False)] = field(default_factory=WindowConfig)
+    windows: tyro.conf.OmitArgPrefixes[WindowConfig] = field(default_factory=WindowConfig)
+    """How the video is cut into windows and fused."""
     seed: int = 0
     """Of the noise. The same seed gives the same video, also where the recording goes on longer."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -146,8 +147,7 @@ def check(config: SampleConfig) -> SampleConfig:
 
     Everything is looked at that would stop the job later, from metadata alone.
     """
-    needed = ["audio"] if config.decode_only or config.conditions else ["image", "audio"]
-    for name in needed:
+    for name in ("audio",) if config.decode_only or config.conditions else ("image", "audio"):
         if getattr(config, name) is None:
             raise ValueError(f"--{name} is missing: a video is made from --image and --audio, see --help")
     if (directory := config.checkpoint) is None:

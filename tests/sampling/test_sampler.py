@@ -1,0 +1,109 @@
+"""The denoising program: what it takes in, how often it is traced, and what guidance costs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import tiny
+from stableavatar_jax.diffusion import guidance, solvers
+from stableavatar_jax.diffusion.windows import Part, WindowConfig, make_denoise, make_sweep
+from stableavatar_jax.encoding import Conditions
+from stableavatar_jax.models.avatar import part
+from stableavatar_jax.sampling.sampler import make_velocity, prepare
+from tests.params import random_params
+
+MODEL = dataclasses.replace(tiny.model, dit=dataclasses.replace(tiny.model.dit, layers=1))
+WINDOWS = WindowConfig(window=5, overlap=2, batches=2)
+SHAPE = (2, 4, 16)
+
+
+def conditions(windows: int) -> Conditions:
+    rng = np.random.default_rng(0)
+    dit = MODEL.dit
+    return Conditions(
+        text=rng.standard_normal((2, dit.text_len, dit.text_dim), np.float32),
+        text_mask=np.arange(dit.text_len) < np.asarray([[5], [9]]),
+        image=rng.standard_normal((7, dit.image_dim), np.float32),
+        reference=rng.standard_normal((WINDOWS.window, *SHAPE[:2], 20), np.float32),
+        audio=rng.standard_normal((windows, 33, dit.adapter.audio_dim), np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def dit():
+    return part(MODEL, "dit")
+
+
+@pytest.fixture(scope="module")
+def params(dit):
+    return random_params(dit)
+
+
+def test_the_program_takes_no_encoder_and_does_no_encoding(dit, params):
+    """Its inputs are the transformer's weights, conditions and latents; no weight that makes them is read in it."""
+    shared, sound = prepare(dit, params, conditions(1))
+    batches, windows = WINDOWS.part
+    frames = windows * (WINDOWS.window - WINDOWS.overlap)
+    solver = solvers.solver("euler", 2)
+    sweep = make_sweep(make_velocity(dit, guidance.audio_native()), solver, WINDOWS)
+    z = jnp.zeros((frames, *SHAPE))
+    tail = jnp.zeros((WINDOWS.overlap, *SHAPE))
+    sounds = jnp.zeros((batches, 1, *sound.shape[1:]))
+    traced = sweep.trace(Part(z, solvers.init(solver, z)), tail, tail, 0, 0, 1, shared, sounds)
+
+    shapes = {x.shape for x in jax.tree.leaves(traced.in_avals)}
+    own = {x.shape for x in jax.tree.leaves((params, shared, z, tail, sounds))} | {(), (0, *z.shape)}
+    assert shapes <= own
+    # Text, picture and sound have been projected already: the program does not read the weights that do that.
+    used = _used_inputs(traced.jaxpr)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(traced.in_avals)]
+    read = {name for name, is_used in zip(names, used, strict=True) if is_used}
+    for made_before in ("text_embedding", "image_embedding", "projection", "k_image", "v_image"):
+        hits = [name for name in read if f"'{made_before}'" in name and "time" not in name]
+        assert not hits, hits
+    assert any("'self_attention'" in name for name in read)
+
+
+def _used_inputs(closed) -> list[bool]:
+    """Which inputs of a jaxpr some equation (looked into, where it is a jaxpr of its own) reads."""
+    from jax.interpreters import partial_eval as pe
+
+    _, used = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    return used
+
+
+def test_one_trace_for_every_length(dit, params, monkeypatch):
+    traces = []
+    velocity = make_velocity(dit, guidance.audio_native())
+    counted = lambda *args: (traces.append(1), velocity(*args))[1]  # noqa: E731
+    run = make_denoise(counted, solvers.solver("unipc", 2), WINDOWS)
+    for frames in (3, 9, 20):
+        plan = WINDOWS.plan(frames)
+        shared, sound = prepare(dit, params, conditions(plan.count))
+        z = run(jax.random.normal(jax.random.key(0), (plan.padded, *SHAPE)), shared, sound)
+        assert np.isfinite(z).all()
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("neutral", [guidance.audio_native(0, 0), guidance.cfg(1, 1)])
+def test_neutral_guidance_is_one_plain_evaluation(dit, params, neutral):
+    shared, sound = prepare(dit, params, conditions(2))
+    z = jax.random.normal(jax.random.key(1), (2, WINDOWS.window, *SHAPE))
+    t = jnp.asarray([900.0, 300.0])
+    assert len(neutral.branches) == 1
+    plain = jax.jit(make_velocity(dit, guidance.none()))(shared, sound, z, t)
+    np.testing.assert_array_equal(jax.jit(make_velocity(dit, neutral))(shared, sound, z, t), plain)
+
+
+def test_rows_at_different_steps_and_windows_equal_the_rows_alone(dit, params):
+    shared, sound = prepare(dit, params, conditions(3))
+    velocity = jax.jit(make_velocity(dit, guidance.audio_native()))
+    z = jax.random.normal(jax.random.key(2), (3, WINDOWS.window, *SHAPE))
+    t = jnp.asarray([950.0, 500.0, 20.0])
+    together = velocity(shared, sound, z, t)
+    for row in range(3):
+        alone = velocity(shared, sound[row : row + 1], z[row : row + 1], t[row : row + 1])
+        np.testing.assert_allclose(together[row], alone[0], atol=2e-5, rtol=2e-5)
