@@ -1,6 +1,8 @@
 """A picture and a recording become a talking video: `python sample.py --help`."""
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,10 +22,20 @@ from stableavatar_jax.sampling.sampler import denoise
 def main(argv: list[str] | None = None) -> None:
     """The command line; a mistake ends with one screen on stderr and status 1."""
     config = parse(SampleConfig, argv)
+    keep_compiled()
     try:
         run(config)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs on disk, so that the next run of the same shape starts at once (JAX's own variable
+    JAX_COMPILATION_CACHE_DIR chooses the folder).
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stableavatar_jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def run(config: SampleConfig) -> None:
