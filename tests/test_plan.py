@@ -1,0 +1,89 @@
+"""The plan printed before a run: counts by hand, and memory against the compiler's."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import avatar_1b, avatar_14b, tiny
+from stableavatar_jax import plan
+from stableavatar_jax.config import load_preset
+from stableavatar_jax.diffusion import solvers
+from stableavatar_jax.diffusion.windows import Part, make_sweep
+from stableavatar_jax.models.audio_adapter import AudioSlots
+from stableavatar_jax.models.avatar import abstract_params, part, with_dtype
+from stableavatar_jax.models.dit import Context
+from stableavatar_jax.models.flops import dit_flops
+from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.sampling.sampler import Shared, make_velocity
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("[a-z]*.py")))
+def test_every_preset_loads(name):
+    load_preset(CONFIGS / f"{name}.py")
+
+
+def test_a_minute_by_hand():
+    """61 s at 25 frames/s: 1525 frames, 382 latent frames, windows every 11 of them."""
+    config = avatar_1b.config
+    cost = plan.plan(config, 61 * 16000)
+    assert (cost.frames, cost.windows.frames, cost.windows.count) == (1525, 382, 34)
+    assert cost.evaluations == 34 * 50 * 3
+    alone = dit_flops(config.model.dit, (21, 60, 104))
+    assert 0.97 < cost.operations / (34 * 50 * 3 * alone) <= 1  # the adapter runs twice, not three times
+    words = plan.describe(config, cost, 100e12)
+    assert "1525 frames, 61.00 s" in words and "34 of 21 latent frames, 10 shared" in words and "5100 evalua" in words
+
+
+def test_guidance_that_is_off_costs_nothing():
+    base = avatar_1b.config
+    off = dataclasses.replace(base, w1=0.0, w2=0.0)
+    none = dataclasses.replace(base, guidance="none")
+    assert plan.plan(off, 16000).operations == plan.plan(none, 16000).operations < plan.plan(base, 16000).operations / 2
+
+
+def test_largest_stage_of_each_size():
+    small, large = (plan.plan(preset.config, 160000).memory for preset in (avatar_1b, avatar_14b))
+    assert max(small, key=small.get) == "text encoder"  # 5.7 G parameters in bfloat16
+    assert small["text encoder"] == pytest.approx(11.4e9, rel=0.01)
+    assert max(large, key=large.get) == "transformer" and 38e9 < large["transformer"] < 60e9
+
+
+def test_memory_is_near_what_the_compiler_needs():
+    """The 1.3B program on small frames, compiled and not run: arguments and temporaries against the plan."""
+    config = dataclasses.replace(avatar_1b.config, height=128, width=128, dtype="float32")
+    config = dataclasses.replace(config, windows=dataclasses.replace(config.windows, batches=1))
+    model = dataclasses.replace(config.model, dit=dataclasses.replace(config.model.dit, layers=2))
+    config = dataclasses.replace(config, model=model)
+    dit = part(with_dtype(config.model, config.dtype, config.dtype), "dit")
+    c, shape = dit.config, jax.ShapeDtypeStruct
+    text, image = (shape((c.layers, 1, *n, c.dim), "float32") for n in ((2, c.text_len), (257,)))
+    silence = AudioSlots(shape((1, 21, 15, c.dim), "float32"), shape((21, 15), "bool"))
+    reference = shape((1, 21, 16, 16, 20), "float32")
+    shared = Shared(abstract_params(dit), Context((text, text), (image, image)), reference, silence)
+    solver = solvers.solver("euler", 2)
+    z, tail = shape((11, 16, 16, 16), "float32"), shape((10, 16, 16, 16), "float32")
+    kept = shape(jax.eval_shape(lambda z: solvers.init(solver, z), z).shape, "float32")
+    sweep = make_sweep(make_velocity(dit, config.guided()), solver, config.windows)
+    number = shape((), jnp.int32)
+    compiled = sweep.lower(
+        Part(z, kept), tail, tail, number, number, number, shared, shape((1, 1, 21, 15, c.dim), "float32")
+    ).compile()
+    need = compiled.memory_analysis()
+    actual = need.argument_size_in_bytes + need.temp_size_in_bytes
+    told = plan.plan(config, 16000).memory["transformer"]
+    assert 0.6 < told / actual < 1.7, (told, actual)
+
+
+def test_time_is_measured_here():
+    assert plan.matrix_speed("float32", 256) > 1e8
+    tiny_cost = plan.plan(tiny.config, 16000)
+    assert isinstance(plan.describe(SampleConfig(**_fields(tiny.config)), tiny_cost, 1e9), str)
+
+
+def _fields(config) -> dict:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
