@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from stableavatar_jax.backend import compiler_options
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.diffusion.windows import WindowPlan
 from stableavatar_jax.media import window_sound
@@ -67,7 +68,8 @@ class Encoders:
         """Features of each prompt, cut and padded to the transformer's text length, and which rows are text."""
         ids, mask = tokenize(prompts, self.model, self.directory)
         module, params = self._load("umt5", self.text_dtype)
-        features = jax.jit(module.apply)({"params": params}, jnp.asarray(ids), jnp.asarray(mask))
+        apply = jax.jit(module.apply, compiler_options=compiler_options())
+        features = apply({"params": params}, jnp.asarray(ids), jnp.asarray(mask))
         return np.where(mask[..., None], np.asarray(features, np.float32), 0), mask
 
     def image(self, picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "I G"]:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.backend import compiler_options
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.solvers import Solver
 from stableavatar_jax.shapes import Array, Float
@@ -177,7 +178,7 @@ def make_sweep(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> Ca
         v = v.reshape(part.z.shape)
         return Part(*solvers.step(solver, i, part.z, v, part.kept)), tail, jnp.isfinite(v).all()
 
-    return jax.jit(sweep, donate_argnums=(0, 2))
+    return jax.jit(sweep, donate_argnums=(0, 2), compiler_options=compiler_options())
 
 
 def make_denoise(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> Callable[..., Array]:

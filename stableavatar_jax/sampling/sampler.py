@@ -1,5 +1,6 @@
 """Conditions to latents: the guided velocity of the transformer, and the loop over steps and windows."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.backend import compiler_options
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import frame_noise
@@ -58,7 +60,7 @@ def prepare(dit: DiT, params: Any, conditions: Conditions) -> tuple[Shared, Floa
     """Everything about the conditions that does not change from step to step: the shared part, and each window's."""
     dtype, frames = dit.config.dtype, len(conditions.reference)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def context(params, text, mask, image):
         return dit.apply({"params": params}, text.astype(dtype), mask, image.astype(dtype), method="context")
 
