@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> None:
         run(config)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped")
 
 
 def keep_compiled() -> None:
@@ -56,11 +58,15 @@ def run(config: SampleConfig) -> None:
         if not config.decode_only:
             with LatentsWriter(latents, shape) as file:
                 file.append(sample_latents(config, cost, picture, samples))
-        vae, params = load_part(config.checkpoint, config.model, "vae", seed=config.seed)
-        with tqdm(total=cost.frames, desc="decode", unit="frame") as progress:
-            for frames in decode(vae, params, read_latents(latents, shape), cost.frames):
-                video.write(frames)
-                progress.update(len(frames))
+        try:
+            vae, params = load_part(config.checkpoint, config.model, "vae", seed=config.seed)
+            with tqdm(total=cost.frames, desc="decode", unit="frame") as progress:
+                for frames in decode(vae, params, read_latents(latents, shape), cost.frames):
+                    video.write(frames)
+                    progress.update(len(frames))
+        except BaseException:
+            print(f"the finished latents are in {latents}: go on from them with --decode-only", file=sys.stderr)
+            raise
     if latents not in (config.latents, config.decode_only):
         latents.unlink()
     return print(config.output)

@@ -127,6 +127,21 @@ def test_decode_only(tmp_path):
     assert not (tmp_path / "no.mp4").exists()
 
 
+def test_an_interrupted_decoding_keeps_the_latents(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    config = job(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(media.VideoWriter, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sample.run(config)
+    kept = tmp_path / "out.latents.npy"
+    assert f"{kept}: go on from them with --decode-only" in capsys.readouterr().err and not config.output.exists()
+    sample.run(dataclasses.replace(config, decode_only=kept, image=None))
+    assert config.output.exists()
+
+
 def test_latents_go_when_the_video_is_whole(tmp_path):
     config = job(tmp_path)
     sample.run(config)
