@@ -40,7 +40,7 @@ class BatchOrder:
     """
 
     def __init__(self, buckets: Sequence[Hashable], batch: int, seed: int = 0, host: int = 0, hosts: int = 1):
-        """`batch` counts the items of all hosts together, which divide it. Raises DataError where there are no items."""
+        """`batch` counts the items of all hosts together, which divide it. Raises DataError without items."""
         if not buckets:
             raise DataError("the data set has no items; look at what was left out when it was made")
         if batch < 1 or batch % hosts:
@@ -144,7 +144,7 @@ def checked_step(state: dict[str, Any], order: BatchOrder) -> int:
     """The step of an iterator's state; raises DataError unless it belongs to this order."""
     if state.get("order") != order.fingerprint:
         raise DataError(
-            f"the run was at step {state.get('step')} of other data ({state.get('order')}, now {order.fingerprint}): the "
-            "records, the batch size or the seed have changed; restore them, or begin a new run"
+            f"the run was at step {state.get('step')} of other data ({state.get('order')}, now {order.fingerprint}): "
+            "the records, the batch size or the seed have changed; restore them, or begin a new run"
         )
     return int(state["step"])

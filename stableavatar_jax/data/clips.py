@@ -36,6 +36,8 @@ SOUND_SLACK = 0.25
 """Seconds by which a clip's sound may be longer or shorter than its pictures; codecs pad less than this."""
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"}
+CLIP_LIST = "clips.txt"
+"""In a folder, the list of the clips to use."""
 MASKS_SUFFIX = ".masks.zip"
 """`talk.mp4` has its masks in `talk.masks.zip`, as face_masks/frame_0.png and lip_masks/frame_0.png onwards."""
 
@@ -47,7 +49,6 @@ class Clip:
     id: str
     """Its path within the source, which names it everywhere."""
     kind: Kind
-    prompt: str
     fps: float
     frames: int
     height: int
@@ -62,6 +63,11 @@ class Clip:
     """One picture of one channel a frame, white where the face or the lips are; empty where it is missing."""
     sound: bytes = b""
     """A sound file; empty where the sound is that of the video."""
+
+    @property
+    def prompt(self) -> str:
+        """What the text encoder reads."""
+        return PROMPTS[self.kind]
 
     @cached_property
     def samples(self) -> Float[np.ndarray, "S"]:
@@ -86,7 +92,7 @@ class Clip:
                 if n >= max(numbers):
                     break
         if lost := set(numbers) - opened.keys():
-            raise ClipError(f"{self.id}: frame {min(lost)} cannot be decoded, {self.frames} were counted; export it again")
+            raise ClipError(f"{self.id}: frame {min(lost)} cannot be decoded, there are {self.frames}; export it again")
         return [opened[n] for n in numbers]
 
     def mask(self, part: Literal["face_masks", "lip_masks"], number: int) -> Image.Image:
@@ -129,18 +135,23 @@ def open_image(data: bytes, name: str) -> Image.Image:
     return image
 
 
-def kind_of(path: Path) -> Kind:
-    """The kind that a path names (`WORDS`), the part nearest to the clip first. Raises ClipError where none does."""
+def kind_of(path: Path, otherwise: Kind | None = None) -> Kind:
+    """The kind that a path names (`WORDS`), the part nearest to the clip first; raises ClipError where none does.
+
+    (The release lets a word anywhere in the path win, also in the folders above the data.)
+    """
     for part in reversed(path.parts):
         for word, kind in WORDS.items():
             if word in part.lower():
                 return kind
+    if otherwise:
+        return otherwise
     raise ClipError(f"{path}: its path has none of {', '.join(WORDS)}; pass --kind", "unknown kind")
 
 
 def read_clip(path: Path, name: str = "", kind: Kind | None = None) -> Clip:
-    """The clip in a folder or in a video file; `name` is its id (default: the path), `kind` overrides its path's."""
-    name, kind = name or str(path), kind or kind_of(path)
+    """The clip in a folder or in a video file; `name` is its id (default: the path), `kind` for a path without one."""
+    name, kind = name or str(path), kind_of(path, kind)
     return read_folder(path, name, kind) if path.is_dir() else read_video_clip(path, name, kind)
 
 
@@ -159,15 +170,15 @@ def read_folder(folder: Path, name: str, kind: Kind) -> Clip:
     fps = media.probe(video).fps if video.exists() else len(paths) * rate / samples
     images = tuple(path.read_bytes() for path in paths)
     first = open_image(images[0], str(paths[0]))
-    masks = {part: tuple(map(_content, (folder / part / p.name for p in paths))) for part in ("face_masks", "lip_masks")}
+    face, lip = (tuple(_content(folder / part / p.name) for p in paths) for part in ("face_masks", "lip_masks"))
     return Clip(
-        id=name, kind=kind, prompt=PROMPTS[kind], fps=fps, frames=len(paths), height=first.height, width=first.width,
-        sound_rate=rate, images=images, sound=sound.read_bytes(), **masks,
+        id=name, kind=kind, fps=fps, frames=len(paths), height=first.height, width=first.width,
+        sound_rate=rate, images=images, sound=sound.read_bytes(), face_masks=face, lip_masks=lip,
     )  # fmt: skip
 
 
 def read_video_clip(path: Path, name: str, kind: Kind) -> Clip:
-    """A clip as `prepare` leaves it: a video, its masks in `NAME.masks.zip`, its sound in `NAME.wav` or in the video."""
+    """A clip as `prepare` leaves it: a video, its masks in `NAME.masks.zip`, its sound in `NAME.wav` or the video."""
     info = media.probe(path)
     data = path.read_bytes()
     wav = path.with_suffix(".wav")
@@ -177,7 +188,7 @@ def read_video_clip(path: Path, name: str, kind: Kind) -> Clip:
     frames = sum(1 for _ in media.read_video(path, data))  # containers state numbers that are not always true
     face, lip = read_masks(path.with_suffix(MASKS_SUFFIX), frames)
     return Clip(
-        id=name, kind=kind, prompt=PROMPTS[kind], fps=info.fps, frames=frames, height=info.height, width=info.width,
+        id=name, kind=kind, fps=info.fps, frames=frames, height=info.height, width=info.width,
         sound_rate=rate, video=data, sound=sound, face_masks=face, lip_masks=lip,
     )  # fmt: skip
 
@@ -199,10 +210,13 @@ def read_masks(path: Path, frames: int) -> tuple[tuple[bytes, ...], tuple[bytes,
 
 
 def find_clips(source: Path) -> list[Path]:
-    """Every clip of a source: a folder, searched for clip folders and videos, or a text file with a path a line.
+    """Every clip of a source: a text file with a path a line, or a folder. A folder is what its clips.txt lists, and
+    without one it is searched for clip folders and videos.
 
     Lines are relative to the file's folder. Raises ClipError where there is none, or where a line leads nowhere.
     """
+    if (source / CLIP_LIST).is_file():
+        source = source / CLIP_LIST
     if source.is_file() and source.suffix == ".txt":
         lines = [line.strip() for line in source.read_text().splitlines()]
         found = [source.parent / line for line in lines if line]

@@ -5,8 +5,8 @@
     DIR/*.npz                 a record each, or
     DIR/*.array_record        many, each the bytes of such an .npz
 
-A record's arrays are `FIELDS`. bfloat16 lies as uint16. Reading .npz needs NumPy alone. A record exists when its line is
-in the index, which is written after its file has its name.
+A record's arrays are `FIELDS`. bfloat16 lies as uint16. Reading .npz needs NumPy alone. A record exists when its line
+is in the index, which is written after its file has its name.
 """
 
 import errno
@@ -47,7 +47,8 @@ FIELDS = {
 def pack(record: Mapping[str, np.ndarray]) -> bytes:
     """A record as the bytes of an .npz file."""
     file = io.BytesIO()
-    np.savez(file, **{name: a.view(np.uint16) if a.dtype == ml_dtypes.bfloat16 else a for name, a in record.items()})
+    arrays: dict[str, Any] = {n: a.view(np.uint16) if a.dtype == ml_dtypes.bfloat16 else a for n, a in record.items()}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
@@ -57,7 +58,8 @@ def unpack(data: bytes, dtypes: Mapping[str, str], name: str = "record") -> Batc
         with np.load(io.BytesIO(data)) as file:
             arrays = {field: file[field] for field in dtypes}
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
-        raise DataError(f"{name}: the record is damaged ({error}); remove its line from the index and precompute") from None
+        advice = "remove it and its line in the index, and precompute again"
+        raise DataError(f"{name}: the record is damaged ({error}); {advice}") from None
     return {field: a.view(ml_dtypes.bfloat16) if dtypes[field] == "bfloat16" else a for field, a in arrays.items()}
 
 

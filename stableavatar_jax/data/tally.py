@@ -35,6 +35,7 @@ class Tally:
         self.missing_masks = missing_masks
         self.refused: Counter[str] = Counter()
         """Clips left out, by reason."""
+        self._told: set[str] = set()
         self.filled = 0
         """Masks that were missing and are all ones, by the explicit option."""
 
@@ -47,9 +48,16 @@ class Tally:
         self.refused[reason] += 1
         LOG.warning("left out: %s", error)
 
+    def refuse_quietly(self, reason: str) -> None:
+        """Count a clip that is left out as intended, such as by the limits of `prepare`."""
+        self.refused[reason] += 1
+
     def fill(self, name: str, masks: int) -> None:
-        """Note that masks of a clip are all ones because they are missing."""
+        """Note that masks of a clip are all ones because they are missing; logged once a clip."""
         self.filled += masks
+        if name in self._told:
+            return
+        self._told.add(name)
         LOG.warning("%s: %d masks are missing and taken as all ones, as asked", name, masks)
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from stableavatar_jax import media
-from stableavatar_jax.data.clips import Clip, open_image
+from stableavatar_jax.data.clips import Clip
 from stableavatar_jax.data.tally import ClipError, Tally
 from stableavatar_jax.shapes import Float
 
@@ -53,7 +53,6 @@ class Window:
 
     id: str
     kind: str
-    prompt: str
     fps: float
     start: int
     """Its first frame in the clip."""
@@ -92,11 +91,11 @@ def window_starts(frames: int, config: WindowConfig, windows: int) -> list[int]:
     return sorted(set(np.linspace(0, room, min(windows, room + 1)).astype(int).tolist())) if room >= 0 else []
 
 
-def check_window(clip: Clip, config: WindowConfig) -> None:
-    """Raise ClipError where a clip is shorter than a window."""
-    if clip.frames < config.span:
+def check_window(name: str, frames: int, config: WindowConfig) -> None:
+    """Raise ClipError where a clip of so many frames is shorter than a window."""
+    if frames < config.span:
         raise ClipError(
-            f"{clip.id}: {clip.frames} frames, a window needs {config.span}; leave it out (--on-bad skip) "
+            f"{name}: {frames} frames, a window needs {config.span}; leave it out (--on-bad skip) "
             "or train with shorter windows",
             "too short",
         )
@@ -139,7 +138,7 @@ def read_window(
     if tally and filled:
         tally.fill(clip.id, filled)
     return Window(
-        id=clip.id, kind=clip.kind, prompt=clip.prompt, fps=clip.fps, start=start,
+        id=clip.id, kind=clip.kind, fps=clip.fps, start=start,
         pixels=np.stack([shown[i] for i in indices]), face_mask=masks["face_masks"], lip_mask=masks["lip_masks"],
         sound=media.normalise(clip.samples[first:last]),
     )  # fmt: skip

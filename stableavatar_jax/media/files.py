@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -29,8 +30,8 @@ def open_media(path: Path, data: bytes | None = None) -> InputContainer:
     if data is None:
         check_file(path)
     try:
-        source = path if data is None else io.BytesIO(data)
-        return av.open(source, metadata_errors="replace")  # titles of old songs are in any encoding
+        source: Any = path if data is None else io.BytesIO(data)
+        return av.open(source, "r", metadata_errors="replace")  # titles of old songs are in any encoding
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{path}: cannot be opened as sound or video ({error.strerror}): it is cut off, damaged or something else; "

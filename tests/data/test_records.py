@@ -25,7 +25,8 @@ def record(number: int, rows: int = 4) -> dict[str, np.ndarray]:
 def write(folder, count: int, kind: records.Format = "npz", **options):
     with records.RecordWriter(folder, {"format": kind, "dtypes": DTYPES}, **options) as writer:
         for number in range(count):
-            writer.write(f"clip {number:02d}@0", record(number, 4 + 4 * (number % 3 == 0)), {"kind": "talking", "fps": 25})
+            rows = 4 + 4 * (number % 3 == 0)
+            writer.write(f"clip {number:02d}@0", record(number, rows), {"kind": "talking", "fps": 25})
     return writer
 
 

@@ -24,7 +24,7 @@ test_masks.cases = "train_masks*.json"
 
 
 def test_clip_image(case):
-    """CLIP sees the reference picture itself; what float32 truncation would lose (`fp32_path`) is a fault, not a rule."""
+    """CLIP sees the reference picture itself; what truncation in float32 would lose (`fp32_path`) is a fault."""
     source = case.tensors["in/source_u8"]
     picture = media.fit_picture(Image.fromarray(source), *source.shape[:2], "stretch")
     case.check("out/u8_bf16_path", np.rint((picture + 1) / 2 * 255), atol=0)
