@@ -35,12 +35,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stableavatar_jax.data.prepare import PrepareConfig, prepare
     from stableavatar_jax.training.precompute import PrecomputeConfig, precompute
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     commands: dict[str, Callable[..., Any]] = {
         "prepare": PrepareConfig, "build": BuildConfig, "precompute": PrecomputeConfig, "inspect": InspectConfig
     }  # fmt: skip
     try:
-        config = tyro.extras.subcommand_cli_from_dict(commands, args=argv, description=ABOUT)
+        config = tyro.extras.subcommand_cli_from_dict(
+            commands, prog="python -m stableavatar_jax.data", args=argv, description=ABOUT
+        )
         match config:
             case PrepareConfig():
                 print(prepare(config), config.output / "report.csv", sep="\n")

@@ -4,15 +4,17 @@ Encoded pictures, sounds and masks go in as they are, so the data set is as larg
 TensorFlow is not needed.
 """
 
+import contextlib
 import json
-import logging
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from stableavatar_jax import media
 from stableavatar_jax.data.clips import Clip, Kind, find_clips, read_clip
@@ -94,7 +96,7 @@ def build(config: BuildConfig) -> Tally:
     index: list[dict[str, Any]] = []
 
     def clips() -> Iterator[Clip]:
-        for path in paths:
+        for path in tqdm(paths, desc="clips", unit="clip"):
             try:
                 clip = read_clip(path, str(path.relative_to(root) if path.is_relative_to(root) else path), config.kind)
                 clip.check()
@@ -110,19 +112,22 @@ def build(config: BuildConfig) -> Tally:
         if not index:
             raise ClipError(f"{config.source}: all {len(paths)} clips were left out: {tally}")
 
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    tfds.disable_progress_bar()
+    partial = config.output.with_name(f".{config.output.name}.part")
     try:
-        Clips(clips=clips, data_dir=str(config.output), file_format="array_record").download_and_prepare()
-        partial = config.output / f".{INDEX}.part"
-        partial.write_text(json.dumps(index, indent=0) + "\n")
-        partial.replace(config.output / INDEX)
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.redirect_stdout(None):  # it speaks of downloads
+            Clips(clips=clips, data_dir=str(partial), file_format="array_record").download_and_prepare()
+        (partial / INDEX).write_text(json.dumps(index, indent=0) + "\n")
+        partial.replace(config.output)
     except media.MediaError:
         raise
     except (OSError, RuntimeError) as error:  # array_record raises the latter, without a cause
         raise ClipError(
-            f"{config.output}: cannot be written ({error}); make room, or choose a folder you may write to; "
-            "remove what is there and build again"
+            f"{config.output}: cannot be written ({error}); make room, or choose a folder you may write to"
         ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return tally
 
 
@@ -132,7 +137,7 @@ def to_entry(clip: Clip) -> dict[str, Any]:
     return {name: getattr(clip, name) for name in names}
 
 
-class ClipDataset:
+class ClipDataset(Sequence[Clip]):
     """The clips of a data set, by number."""
 
     def __init__(self, folder: Path):
@@ -140,17 +145,17 @@ class ClipDataset:
         self.folder = folder
         path = folder / INDEX
         try:
-            self.index: list[dict[str, Any]] = json.loads(path.read_text())
+            self.entries: list[dict[str, Any]] = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             advice = "`python -m stableavatar_jax.data build` makes one"
             raise ClipError(f"{path}: no finished data set ({error}); {advice}") from error
         builder = tfds.builder_from_directory(str(folder / Clips.name / str(Clips.VERSION)))
         self._source = builder.as_data_source("train")
-        if len(self._source) != len(self.index):
-            raise ClipError(f"{folder}: {len(self._source)} clips, {len(self.index)} in {INDEX}; build it again")
+        if len(self._source) != len(self.entries):
+            raise ClipError(f"{folder}: {len(self._source)} clips, {len(self.entries)} in {INDEX}; build it again")
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.entries)
 
-    def __getitem__(self, number: int) -> Clip:
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]
         return from_example(self._source[number])

@@ -23,7 +23,7 @@ def open_clips(folder: Path) -> Sequence[Clip]:
     from stableavatar_jax.data.dataset import INDEX, ClipDataset
 
     if (folder / INDEX).exists():
-        return ClipDataset(folder)  # type: ignore[return-value]
+        return ClipDataset(folder)
     root = folder if folder.is_dir() else folder.parent
     return _Lazy([(path, str(path.relative_to(root))) for path in find_clips(folder)])
 

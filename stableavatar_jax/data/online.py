@@ -26,7 +26,7 @@ class ClipSource:
         self.tally = tally or Tally()
         self.numbers: list[int] = []
         """Of the clips used."""
-        for number, entry in enumerate(clips.index):
+        for number, entry in enumerate(clips.entries):
             try:
                 check_window(entry["id"], entry["frames"], config)
                 self.numbers.append(number)
@@ -36,7 +36,7 @@ class ClipSource:
     @property
     def buckets(self) -> list[tuple[Any, ...]]:
         """Rows, columns and sound samples of each clip's windows."""
-        entries = (self.clips.index[number] for number in self.numbers)
+        entries = (self.clips.entries[number] for number in self.numbers)
         return [(*self.config.size_of(e["height"], e["width"]), self.config.samples(e["fps"])) for e in entries]
 
     def read(self, item: int, rng: np.random.Generator) -> Batch:

@@ -3,8 +3,8 @@
     OUT/talk.mp4          the clip itself (a hard link where possible)
     OUT/talk.masks.zip    face_masks/frame_0.png, lip_masks/frame_0.png, ...
     OUT/talk.wav          its sound, or the voice alone where that is given
-    OUT/talk.json         its measures; written last, so a clip that has one is whole
-    OUT/report.csv        all clips with what is wrong with each, also as report.json
+    OUT/talk.quality.json its measures; written last, so a clip that has one is whole
+    OUT/report.csv        all clips, with what is wrong with each
     OUT/clips.txt         those to use
 
 A clip is worked on under hidden names. The same command goes on where it was stopped.
@@ -87,7 +87,7 @@ def prepare(config: PrepareConfig) -> Tally:
 def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinder) -> Quality:
     """Prepare one clip, unless it is there already; its measures. Raises MediaError."""
     target = config.output / name
-    report = target.with_suffix(".json")
+    report = target.with_suffix(".quality.json")
     stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals)}
     if done := _finished(report, stamp):
         return done
@@ -200,8 +200,6 @@ def _write_reports(output: Path, reports: dict[str, dict]) -> None:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
-    with _renamed(output / "report.json") as partial:
-        partial.write_text(json.dumps(rows, indent=1) + "\n")
     with _renamed(output / CLIP_LIST) as partial:
         partial.write_text("".join(f"{row['id']}\n" for row in rows if row["kept"]))
 
@@ -240,7 +238,8 @@ def _explained(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _renamed(path: Path) -> Iterator[Path]:
     """A hidden file to write, which takes its name when it is whole and goes when it is not."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.part")
+    partial.unlink(missing_ok=True)  # left by a run that was killed
     try:
         yield partial
         partial.replace(path)

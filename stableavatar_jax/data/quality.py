@@ -164,6 +164,6 @@ def uneven_time(path: Path, fps: float) -> float:
     return float(np.ptp(error) / 2)
 
 
-def as_row(found: Quality) -> dict[str, float]:
+def as_row(found: Quality) -> dict[str, int | float]:
     """A quality as a row of a table, rounded for reading."""
     return {name: round(value, 4) for name, value in dataclasses.asdict(found).items()}

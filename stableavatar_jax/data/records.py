@@ -156,9 +156,9 @@ class RecordWriter:
             finally:
                 partial.unlink(missing_ok=True)
             # Begun with a newline, so that a line a crash has cut off does not swallow the next.
-            text = "".join("\n" + json.dumps({"file": path.name, "row": row, **line}) for row, line in enumerate(lines))
+            rows = (json.dumps({"file": path.name, "row": row, **line}) for row, line in enumerate(lines))
             with (self.folder / f"index-{self.worker:05d}.jsonl").open("a") as index:
-                index.write(text)
+                index.write("\n" + "".join(f"{row}\n" for row in rows))
         self.done |= {line["id"] for line in lines}
         self._open.clear()
 

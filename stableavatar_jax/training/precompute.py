@@ -88,7 +88,7 @@ def precompute(config: PrecomputeConfig) -> Tally:
             for number, start, batch in read_ahead(clips, todo, config.window, tally):
                 if batch:
                     record = {name: array[0] for name, array in encode(batch).items()}
-                    entry = clips.index[number]
+                    entry = clips.entries[number]
                     about = {"kind": entry["kind"], "fps": entry["fps"], "start": start}
                     writer.write(_name(clips, number, start), record, about)
                 progress.update()
@@ -99,7 +99,7 @@ def plan_windows(clips: ClipDataset, config: PrecomputeConfig, tally: Tally) -> 
     """Number of the clip and first frame of every window that this process is to encode."""
     found = []
     for number in range(config.worker, len(clips), config.workers):
-        entry = clips.index[number]
+        entry = clips.entries[number]
         try:
             check_window(entry["id"], entry["frames"], config.window)
         except media.MediaError as error:
@@ -146,4 +146,4 @@ def describe(config: PrecomputeConfig, model: AvatarConfig) -> dict[str, Any]:
 
 
 def _name(clips: ClipDataset, number: int, start: int) -> str:
-    return f"{clips.index[number]['id']}@{start}"
+    return f"{clips.entries[number]['id']}@{start}"

@@ -70,7 +70,7 @@ def test_a_value_beyond_the_dtype_is_refused(tmp_path):
 
 
 def test_a_damaged_record_is_named(folder):
-    path = folder / json.loads((folder / "index-00000.jsonl").read_text().split("\n")[0])["file"]
+    path = folder / json.loads((folder / "index-00000.jsonl").read_text().split("\n")[1])["file"]
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=path.name):
         records.RecordReader(folder)[0]
