@@ -4,11 +4,11 @@ Everything follows from (seed, step): a run that resumes at a step, on any numbe
 Needs nothing beyond NumPy; `pipeline.py` reads the same batches through grain.
 """
 
+import functools
 import hashlib
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,14 +51,14 @@ class BatchOrder:
             members.setdefault(repr(bucket), []).append(item)
         self._members = [np.array(members[name]) for name in sorted(members)]
         self._buckets = sorted(members)
-        self._epoch: tuple[int, np.ndarray] | None = None
+        self._batches = functools.lru_cache(2)(self._draw)  # threads that read ahead are in two epochs at most
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in which every item is seen."""
         return sum(-(-len(items) // self.batch) for items in self._members)
 
-    @cached_property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Stands for the items, their buckets, the batch size and the seed, but not for the number of hosts."""
         parts = [self._buckets, [items.tolist() for items in self._members], self.batch, self.seed]
@@ -74,18 +74,14 @@ class BatchOrder:
         """How many times all items were seen before a step."""
         return step // self.steps_per_epoch
 
-    def _batches(self, epoch: int) -> np.ndarray:
+    def _draw(self, epoch: int) -> np.ndarray:
         """All batches of an epoch, [steps, batch]."""
-        kept = self._epoch  # read once: other threads may replace it
-        if kept is None or kept[0] != epoch:
-            rng = np.random.default_rng((self.seed, epoch))
-            rows = []
-            for items in self._members:
-                order = rng.permutation(items)
-                rows.append(np.resize(order, (-(-len(items) // self.batch), self.batch)))  # filled from its beginning
-            batches = np.concatenate(rows)
-            kept = self._epoch = (epoch, rng.permutation(batches))
-        return kept[1]
+        rng = np.random.default_rng((self.seed, epoch))
+        rows = []
+        for items in self._members:
+            order = rng.permutation(items)
+            rows.append(np.resize(order, (-(-len(items) // self.batch), self.batch)))  # filled from its beginning
+        return rng.permutation(np.concatenate(rows))
 
 
 class Batches:

@@ -5,6 +5,7 @@ TensorFlow is not needed.
 """
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from stableavatar_jax import media
-from stableavatar_jax.data.clips import Clip, Kind, find_clips, read_clip
+from stableavatar_jax.data.clips import Clip, Kind
+from stableavatar_jax.data.layouts import kind_of, named_clips, read_clip
 from stableavatar_jax.data.tally import ClipError, MissingMasks, OnBad, Tally
 
 INDEX = "clips.json"
@@ -76,7 +78,8 @@ class Clips(tfds.core.GeneratorBasedBuilder):
 
 def to_example(clip: Clip) -> dict[str, Any]:
     """A clip as the data set stores it."""
-    return {name: list(value) if name in MANY else value for name, value in clip.__dict__.items() if name != "samples"}
+    values = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)}
+    return {name: list(value) if name in MANY else value for name, value in values.items()}
 
 
 def from_example(example: dict[str, Any]) -> Clip:
@@ -90,15 +93,14 @@ def build(config: BuildConfig) -> Tally:
     """Build the data set of a source; returns what was left out. Raises MediaError."""
     if config.output.exists() and any(config.output.iterdir()):
         raise ClipError(f"{config.output}: there is something in it; build into another folder, or remove it")
-    paths = find_clips(config.source)
-    root = config.source if config.source.is_dir() else config.source.parent
+    found = named_clips(config.source)
     tally = Tally(config.on_bad, config.missing_masks)
     index: list[dict[str, Any]] = []
 
     def clips() -> Iterator[Clip]:
-        for path in tqdm(paths, desc="clips", unit="clip"):
+        for name, path in tqdm(found.items(), desc="clips", unit="clip"):
             try:
-                clip = read_clip(path, str(path.relative_to(root) if path.is_relative_to(root) else path), config.kind)
+                clip = read_clip(path, name, kind_of(name, config.source, config.kind))
                 clip.check()
                 if config.missing_masks != "ones":
                     clip.check_masks()
@@ -110,7 +112,7 @@ def build(config: BuildConfig) -> Tally:
             index.append(to_entry(clip))
             yield clip
         if not index:
-            raise ClipError(f"{config.source}: all {len(paths)} clips were left out: {tally}")
+            raise ClipError(f"{config.source}: all {len(found)} clips were left out: {tally}")
 
     tfds.disable_progress_bar()
     partial = config.output.with_name(f".{config.output.name}.part")

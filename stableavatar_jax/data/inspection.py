@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from stableavatar_jax import media
 from stableavatar_jax.data import records
-from stableavatar_jax.data.clips import Clip, find_clips, read_clip
+from stableavatar_jax.data.clips import Clip
+from stableavatar_jax.data.layouts import kind_of, named_clips, read_clip
 from stableavatar_jax.data.tally import ClipError
 
 TILE = 160
@@ -24,22 +25,22 @@ def open_clips(folder: Path) -> Sequence[Clip]:
 
     if (folder / INDEX).exists():
         return ClipDataset(folder)
-    root = folder if folder.is_dir() else folder.parent
-    return _Lazy([(path, str(path.relative_to(root))) for path in find_clips(folder)])
+    return _Lazy(folder)
 
 
 class _Lazy(Sequence[Clip]):
     """Clips of a folder, read when asked for; one whose path says no kind is taken as talking."""
 
-    def __init__(self, found: list[tuple[Path, str]]):
-        self.found = found
+    def __init__(self, source: Path):
+        self.source = source
+        self.found = list(named_clips(source).items())
 
     def __len__(self) -> int:
         return len(self.found)
 
     def __getitem__(self, number):
-        path, name = self.found[number]
-        return read_clip(path, name, "talking")
+        name, path = self.found[number]
+        return read_clip(path, name, kind_of(name, self.source, "talking"))
 
 
 def describe_clips(clips: Sequence[Clip]) -> str:

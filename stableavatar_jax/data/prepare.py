@@ -29,8 +29,8 @@ import numpy as np
 from tqdm import tqdm
 
 from stableavatar_jax import media
-from stableavatar_jax.data.clips import CLIP_LIST, MASKS_SUFFIX, VIDEO_SUFFIXES, find_clips
 from stableavatar_jax.data.faces import FaceFinder, face_masks
+from stableavatar_jax.data.layouts import CLIP_LIST, MASKS_SUFFIX, VIDEO_SUFFIXES, named_clips
 from stableavatar_jax.data.quality import Limits, Measurement, Quality, as_row
 from stableavatar_jax.data.tally import ClipError, OnBad, Tally
 
@@ -60,12 +60,10 @@ class PrepareConfig:
 
 def prepare(config: PrepareConfig) -> Tally:
     """Prepare every clip of a source; returns what was left out. Raises MediaError."""
-    paths = [path for path in find_clips(config.source) if path.is_file()]
-    if not paths:
+    names = {path: _inside(name) for name, path in named_clips(config.source).items() if path.is_file()}
+    if not names:
         raise ClipError(f"{config.source}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    root = config.source if config.source.is_dir() else config.source.parent
-    names = {path: _name(path, root) for path in paths}
-    if len(set(_stem(name) for name in names.values())) < len(names):
+    if len({_stem(name) for name in names.values()}) < len(names):
         raise ClipError(f"{config.source}: two clips have the same name but for the ending; rename one")
     tally = Tally(on_bad=config.on_bad)
     reports: dict[str, dict] = {}
@@ -204,9 +202,9 @@ def _write_reports(output: Path, reports: dict[str, dict]) -> None:
         partial.write_text("".join(f"{row['id']}\n" for row in rows if row["kept"]))
 
 
-def _name(path: Path, root: Path) -> str:
-    """Where a clip goes, under the output: as it lies under the source."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+def _inside(name: str) -> str:
+    """Where a clip goes under the output: as it lies under the source, or by its last name where it lies elsewhere."""
+    return Path(name).name if Path(name).is_absolute() or ".." in Path(name).parts else name
 
 
 def _stem(name: str) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.data import dataset, inspection, pipeline
-from stableavatar_jax.data.clips import read_clip
 from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
+from stableavatar_jax.data.layouts import read_clip
 from stableavatar_jax.data.online import ClipSource
 from stableavatar_jax.data.tally import ClipError, Tally
 from stableavatar_jax.data.windows import WindowConfig
@@ -38,7 +38,7 @@ def test_clips_come_back_as_they_were(source, built):
     assert [clip.id for clip in (clips[i] for i in range(3))] == ["rec/speech/1", "singing-1.mp4", "speech-2.mp4"]
     for number in range(3):
         clip = clips[number]
-        assert clip == read_clip(source / clip.id, clip.id)
+        assert clip == read_clip(source / clip.id, clip.id, clip.kind)
     assert "tensorflow" not in sys.modules
     assert not list(built.parent.glob(".*")), "nothing is left of building it"
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from stableavatar_jax.data import faces, prepare, quality
-from stableavatar_jax.data.clips import find_clips, read_clip
 from stableavatar_jax.data.faces import Face
+from stableavatar_jax.data.layouts import named_clips, read_clip
 from stableavatar_jax.data.prepare import PrepareConfig
 from stableavatar_jax.data.quality import Limits
 from stableavatar_jax.data.tally import ClipError
@@ -56,8 +56,8 @@ def rows(tmp_path) -> dict[str, dict]:
 def test_prepared_clips_are_read(tmp_path, finder):
     made.video(tmp_path / "raw" / "a" / "speech-1.mp4")
     assert str(prepare.prepare(config(tmp_path))) == "0 clips left out"
-    (path,) = find_clips(tmp_path / "out")
-    clip = read_clip(path)
+    ((name, path),) = named_clips(tmp_path / "out").items()
+    clip = read_clip(path, name, "talking")
     clip.check()
     clip.check_masks()
     for part in ("face_masks", "lip_masks"):
@@ -101,7 +101,7 @@ def test_a_separated_voice_takes_the_place_of_the_sound(tmp_path, finder):
     (tmp_path / "voices").mkdir()
     made.sound(tmp_path / "voices" / "singing-1.wav", 0.8, rate=24000)
     prepare.prepare(config(tmp_path, vocals=tmp_path / "voices"))
-    assert read_clip(tmp_path / "out" / "singing-1.mp4").sound_rate == 24000
+    assert read_clip(tmp_path / "out" / "singing-1.mp4", "c", "singing").sound_rate == 24000
 
 
 def test_a_full_disk_ends_the_run(tmp_path, finder, monkeypatch):

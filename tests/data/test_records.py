@@ -1,7 +1,10 @@
 """Records on disk, and the order in which they are read."""
 
 import json
+import subprocess
+import sys
 from itertools import islice
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -170,3 +173,17 @@ def test_reading_ahead_keeps_the_order():
 
     runs = [list(islice(BatchIterator(Batches(Slow(), BatchOrder("a" * 8, 2)), ahead), 10)) for ahead in (0, 3)]
     assert all((a["draw"] == b["draw"]).all() for a, b in zip(*runs, strict=True))
+
+
+def test_a_bare_machine_reads_records(folder):
+    """NumPy and what JAX brings are enough: none of these packages is imported, or needed."""
+    lacking = ["grain", "av", "PIL", "tensorflow_datasets", "array_record", "tyro", "tqdm", "librosa", "jaxtyping"]
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({lacking}))
+from pathlib import Path
+from stableavatar_jax.data.pipeline import open_records
+print(next(open_records(Path({str(folder)!r}), batch=2))["audio"].shape)
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert out.stdout == "(2, 5, 8)\n", out.stderr

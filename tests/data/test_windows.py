@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.data import masks, windows
-from stableavatar_jax.data.clips import read_clip
+from stableavatar_jax.data.layouts import read_clip
 from stableavatar_jax.data.online import window_arrays
 from stableavatar_jax.data.tally import ClipError
 from stableavatar_jax.data.windows import WindowConfig
@@ -42,7 +42,7 @@ def test_sounds_of_one_frame_rate_have_one_length():
 @pytest.mark.parametrize("fit", ["cover", "stretch"])
 def test_masks_stay_on_the_picture(tmp_path, fit):
     """In a frame of other proportions the mask still lies where the square is."""
-    clip = read_clip(made.folder_clip(tmp_path / "speech" / "1"))
+    clip = read_clip(made.folder_clip(tmp_path / "1"), "c", "talking")
     window = windows.read_window(clip, 2, frames=5, height=64, width=32, fit=fit)
     square = window.pixels[..., 0] > 0.14  # between the square and what is behind it
     overlap = (square & (window.face_mask > 0.5)).sum() / (square | (window.face_mask > 0.5)).sum()
@@ -50,7 +50,7 @@ def test_masks_stay_on_the_picture(tmp_path, fit):
 
 
 def test_arrays_of_a_window(tmp_path):
-    clip = read_clip(made.folder_clip(tmp_path / "speech" / "1"))
+    clip = read_clip(made.folder_clip(tmp_path / "1"), "c", "talking")
     config = WindowConfig(frames=5, sizes=((32, 48),), fit="stretch")
     window = windows.read_window(clip, 3, frames=5, height=32, width=48, fit="stretch")
     arrays = window_arrays(window, config)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stableavatar_jax.data import clips, windows
+from stableavatar_jax.data import layouts, windows
 from stableavatar_jax.data.tally import Tally
 
 GROUPS = {"dataset"}
@@ -35,7 +35,8 @@ def check_sound_ranges(case):
 def check_window(case):
     """Missing masks are all ones in the release, and here by the explicit option."""
     info, config = case.info, case.info["config"]
-    clip = clips.read_clip(case.path.parent / info["clip_folder"], info["clip_folder"])
+    folder = info["clip_folder"]
+    clip = layouts.read_clip(case.path.parent / folder, folder, layouts.kind_of(folder))
     assert (clip.frames, clip.fps, clip.prompt) == (info["video_length"], info["fps_used"], info["text_prompt"])
     span = windows.clip_length(clip.frames, config["n_sample_frames"], config["sample_frame_rate"])
     first, last = windows.sound_range(info["start_idx"], span, clip.fps)
