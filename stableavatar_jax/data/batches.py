@@ -33,10 +33,12 @@ class Source(Protocol):
 
 
 class BatchOrder:
-    """The items of every step: an epoch visits all, in an order drawn from (seed, epoch), each batch out of one bucket.
+    """The items of every step, each batch out of one bucket.
 
-    Every host works out the whole order and takes its own rows of each batch, so all have the same shapes at the same
-    step. A bucket's last batch is filled up with other items of the bucket, which are then seen twice in that epoch.
+    A bucket is read over and over, in an order drawn anew for every pass; what is left at the end of one begins a batch
+    with the next, so that no item is dropped or seen more often than others. An epoch has the batches that each bucket
+    has then filled, in an order drawn from (seed, epoch). Every host works out the whole order and takes its own rows
+    of each batch, so all have the same shapes at the same step.
     """
 
     def __init__(self, buckets: Sequence[Hashable], batch: int, seed: int = 0, host: int = 0, hosts: int = 1):
@@ -49,14 +51,12 @@ class BatchOrder:
         members: dict[str, list[int]] = {}
         for item, bucket in enumerate(buckets):
             members.setdefault(repr(bucket), []).append(item)
-        self._members = [np.array(members[name]) for name in sorted(members)]
         self._buckets = sorted(members)
-        self._batches = functools.lru_cache(2)(self._draw)  # threads that read ahead are in two epochs at most
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in which every item is seen."""
-        return sum(-(-len(items) // self.batch) for items in self._members)
+        self._members = [np.array(members[name]) for name in self._buckets]
+        self._sizes = np.array([len(items) for items in self._members])
+        # Threads that read ahead are in two passes and two epochs at most.
+        self._pass = functools.lru_cache(2 * len(members))(self._draw_pass)
+        self._epoch = functools.lru_cache(2)(self._draw_epoch)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -64,24 +64,39 @@ class BatchOrder:
         parts = [self._buckets, [items.tolist() for items in self._members], self.batch, self.seed]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
+    @property
+    def rows(self) -> range:
+        """Places of this host's items in a batch."""
+        rows = self.batch // self.hosts
+        return range(self.host * rows, (self.host + 1) * rows)
+
     def items(self, step: int) -> list[int]:
         """This host's items of a step, which counts from 0 without end."""
-        rows = self.batch // self.hosts
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return self._batches(epoch)[place, self.host * rows : (self.host + 1) * rows].tolist()
+        epoch = self.epoch_of(step)
+        bucket, number = self._epoch(epoch)[step - int(self._filled(epoch).sum())]
+        places = [divmod(int(number) * self.batch + row, int(self._sizes[bucket])) for row in self.rows]
+        return [int(self._pass(int(bucket), passed)[place]) for passed, place in places]
 
     def epoch_of(self, step: int) -> int:
-        """How many times all items were seen before a step."""
-        return step // self.steps_per_epoch
+        """How many times all items were seen before a step, but for batches not yet filled."""
+        epoch = step * self.batch // int(self._sizes.sum())
+        while self._filled(epoch + 1).sum() <= step:
+            epoch += 1
+        return epoch
 
-    def _draw(self, epoch: int) -> np.ndarray:
-        """All batches of an epoch, [steps, batch]."""
-        rng = np.random.default_rng((self.seed, epoch))
-        rows = []
-        for items in self._members:
-            order = rng.permutation(items)
-            rows.append(np.resize(order, (-(-len(items) // self.batch), self.batch)))  # filled from its beginning
-        return rng.permutation(np.concatenate(rows))
+    def _filled(self, epoch: int) -> np.ndarray:
+        """How many batches each bucket has filled when an epoch begins."""
+        return epoch * self._sizes // self.batch
+
+    def _draw_epoch(self, epoch: int) -> np.ndarray:
+        """Bucket, and number of the batch in it, of every step of an epoch: [steps, 2]."""
+        ranges = zip(self._filled(epoch), self._filled(epoch + 1), strict=True)
+        batches = [(bucket, number) for bucket, (first, end) in enumerate(ranges) for number in range(first, end)]
+        return np.random.default_rng((self.seed, epoch)).permutation(np.array(batches).reshape(-1, 2))
+
+    def _draw_pass(self, bucket: int, passed: int) -> np.ndarray:
+        """The items of a bucket in the order of one pass."""
+        return np.random.default_rng((self.seed, passed, bucket)).permutation(self._members[bucket])
 
 
 class Batches:
@@ -95,9 +110,8 @@ class Batches:
         return 1 << 40  # grain asks; a run ends by its steps
 
     def __getitem__(self, step: int) -> Batch:
-        items = self.order.items(step)
-        epoch = self.order.epoch_of(step)
-        read = [self.source.read(item, np.random.default_rng((self.order.seed, epoch, item))) for item in items]
+        items = zip(self.order.items(step), self.order.rows, strict=True)
+        read = [self.source.read(item, np.random.default_rng((self.order.seed, step, row))) for item, row in items]
         return self.finish({name: np.stack([each[name] for each in read]) for name in read[0]})
 
 

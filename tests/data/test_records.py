@@ -97,14 +97,26 @@ def test_no_records(tmp_path):
         records.RecordReader(tmp_path)
 
 
-def test_an_epoch_visits_every_item():
-    order = BatchOrder(["a"] * 7 + ["b"] * 5, batch=4, seed=3)
-    assert order.steps_per_epoch == 4
-    for epoch in range(3):
-        steps = [order.items(epoch * 4 + step) for step in range(4)]
-        assert set(sum(steps, [])) == set(range(12))
-        assert all(len({item < 7 for item in items}) == 1 for items in steps), "one bucket a batch"
-    assert [order.items(i) for i in range(4)] != [order.items(i + 4) for i in range(4)]
+@pytest.mark.parametrize("batch", [1, 4, 5, 16])
+def test_every_item_is_seen_as_often_as_the_others(batch):
+    order = BatchOrder(["a"] * 7 + ["b"] * 5, batch, seed=3)
+    seen = np.zeros(12, int)
+    for step in range(40):
+        items = order.items(step)
+        assert len({item < 7 for item in items}) == 1, "one bucket a batch"
+        np.add.at(seen, items, 1)
+    for bucket in (seen[:7], seen[7:]):
+        assert np.ptp(bucket) <= 1
+    assert abs(seen[:7].sum() / 7 - seen[7:].sum() / 5) <= 1 + 2 * batch / 5
+    assert order.epoch_of(39) in (40 * batch // 12 - 1, 40 * batch // 12, 40 * batch // 12 + 1)
+
+
+def test_epochs_have_orders_of_their_own():
+    order = BatchOrder("a" * 12, 4)
+    epochs = [[order.items(3 * epoch + step) for step in range(3)] for epoch in range(3)]
+    assert all(sorted(sum(epoch, [])) == list(range(12)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [order.items(step) for step in range(9)] != [BatchOrder("a" * 12, 4, seed=1).items(s) for s in range(9)]
 
 
 def test_a_bucket_smaller_than_the_batch_is_seen():
