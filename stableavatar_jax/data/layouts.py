@@ -1,5 +1,6 @@
 """Clips as they lie in folders: the release's layout, and videos with masks beside them."""
 
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -14,6 +15,8 @@ WORDS: dict[str, Kind] = {"singing": "singing", "speech": "talking", "dancing": 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"}
 CLIP_LIST = "clips.txt"
 """In a folder, the list of the clips to use."""
+QUALITY_SUFFIX = ".quality.json"
+"""`talk.mp4` was measured by `prepare` in `talk.quality.json`."""
 MASKS_SUFFIX = ".masks.zip"
 """`talk.mp4` has its masks in `talk.masks.zip`, as face_masks/frame_0.png and lip_masks/frame_0.png onwards."""
 
@@ -69,7 +72,8 @@ def read_video_clip(path: Path, name: str, kind: Kind) -> Clip:
     sound = wav.read_bytes() if wav.exists() else b""
     with media.open_sound(wav if sound else path) as opened:
         rate = opened.rate
-    frames = sum(1 for _ in media.read_video(path, data))  # containers state numbers that are not always true
+    # Containers state numbers of frames that are not always true.
+    frames = _counted(path, len(data)) or sum(1 for _ in media.read_video(path, data))
     face, lip = read_masks(path.with_suffix(MASKS_SUFFIX), frames)
     return Clip(
         id=name, kind=kind, fps=info.fps, frames=frames, height=info.height, width=info.width,
@@ -121,6 +125,15 @@ def find_clips(source: Path) -> list[Path]:
     if not found:
         raise ClipError(f"{source}: no clips in it; clips are videos, or folders with images/ and audio.wav")
     return found
+
+
+def _counted(path: Path, size: int) -> int | None:
+    """The frames that `prepare` counted in this very file."""
+    try:
+        found = json.loads(path.with_suffix(QUALITY_SUFFIX).read_text())
+        return found["quality"]["frames"] if found["bytes"] == size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -21,7 +21,8 @@ import shutil
 import wave
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from tqdm import tqdm
 
 from stableavatar_jax import media
 from stableavatar_jax.data.faces import FaceFinder, face_masks
-from stableavatar_jax.data.layouts import CLIP_LIST, MASKS_SUFFIX, VIDEO_SUFFIXES, named_clips
+from stableavatar_jax.data.layouts import CLIP_LIST, MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, named_clips
 from stableavatar_jax.data.quality import Limits, Measurement, Quality, as_row
 from stableavatar_jax.data.tally import ClipError, OnBad, Tally
 
@@ -85,7 +86,7 @@ def prepare(config: PrepareConfig) -> Tally:
 def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinder) -> Quality:
     """Prepare one clip, unless it is there already; its measures. Raises MediaError."""
     target = config.output / name
-    report = target.with_suffix(".quality.json")
+    report = target.with_suffix(QUALITY_SUFFIX)
     stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals)}
     if done := _finished(report, stamp):
         return done
@@ -131,10 +132,13 @@ def _run(config: PrepareConfig, names: dict[Path, str]) -> Iterator[tuple[str, Q
     with ProcessPoolExecutor(config.workers, context, _begin, (config,)) as pool:
         try:
             waiting = {pool.submit(_work, path, name): name for path, name in names.items()}
-            while waiting:
-                finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield waiting.pop(future), future.result()
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        except BrokenProcessPool as error:
+            raise ClipError(
+                f"{config.output}: a worker was killed, most likely for memory; run again with fewer --workers, "
+                "it goes on from here"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
