@@ -6,10 +6,10 @@ import numpy as np
 
 from stableavatar_jax import media
 from stableavatar_jax.data.batches import Batch
-from stableavatar_jax.data.clips import PROMPTS, Clip
+from stableavatar_jax.data.clips import PROMPTS, SOUND_SLACK, Clip
 from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.data.masks import FRAMES_PER_LATENT, loss_mask
-from stableavatar_jax.data.tally import Tally
+from stableavatar_jax.data.tally import ClipError, Tally
 from stableavatar_jax.data.windows import Window, WindowConfig, check_window, even_length, read_window
 
 KINDS = tuple(PROMPTS)
@@ -55,13 +55,23 @@ def clip_window(clip: Clip, start: int, config: WindowConfig, tally: Tally | Non
 
 
 def window_arrays(window: Window, config: WindowConfig) -> Batch:
-    """A window as arrays that stack: pixels uint8 [T, H, W, 3], face_mask and lip_mask [F, h, w], sound [S], kind."""
+    """A window as arrays that stack: pixels uint8 [T, H, W, 3], face_mask and lip_mask [F, h, w], sound [S], kind.
+
+    Raises ClipError where the clip's sound ends more than `SOUND_SLACK` before the window does.
+    """
     frames, height, width, _ = window.pixels.shape
+    samples = config.samples(window.fps)
+    if not len(window.sound) or len(window.sound) < samples - SOUND_SLACK * media.SAMPLE_RATE:
+        raise ClipError(
+            f"{window.id}: {len(window.sound)} sound samples for the {samples} of the window at frame {window.start}; "
+            "leave the clip out, or cut it to the length of its sound",
+            "sound of another length",
+        )
     latent = ((frames - 1) // FRAMES_PER_LATENT + 1, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return {
         "pixels": np.rint((window.pixels + 1) * 127.5).astype(np.uint8),  # as they came from the resize, exactly
         "face_mask": loss_mask(window.face_mask, latent),
         "lip_mask": loss_mask(window.lip_mask, latent),
-        "sound": even_length(window.sound, config.samples(window.fps)),
+        "sound": even_length(window.sound, samples),
         "kind": np.array(KINDS.index(window.kind), np.int32),
     }

@@ -64,6 +64,16 @@ def test_arrays_of_a_window(tmp_path):
     np.testing.assert_array_equal(arrays["pixels"] / np.float32(127.5) - 1, window.pixels)
 
 
+def test_a_window_without_sound_is_no_silence(tmp_path):
+    folder = made.folder_clip(tmp_path / "1")
+    made.video(folder / "sub_clip.mp4", 12)  # says 25 frames a second, so the sound is too short
+    made.sound(folder / "audio.wav", 0.2)
+    config = WindowConfig(frames=5, sizes=((32, 48),))
+    window = windows.read_window(read_clip(folder, "c", "talking"), 6, frames=5, height=32, width=48)
+    with pytest.raises(ClipError, match="c: 0 sound samples for the 3200 of the window at frame 6"):
+        window_arrays(window, config)
+
+
 @pytest.mark.parametrize("old, new", [(9, 3), (4, 4), (3, 7), (1, 5), (81, 21)])
 def test_linear_weights(old, new):
     weights = masks.linear_weights(old, new)
