@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from stableavatar_jax.diffusion.windows import WindowPlan, latent_frames
 from stableavatar_jax.media import SAMPLE_RATE, frames_of
@@ -62,9 +61,10 @@ def plan(config: SampleConfig, samples: int) -> Plan:
 def _memory(config: SampleConfig, windows: WindowPlan, branches: int, slot: int) -> dict[str, float]:
     """Weights and the largest arrays alive at once, by stage; what the README's formulae say."""
     model, size = config.model, jnp.dtype(config.dtype).itemsize
-    weights = {
-        name: sum(np.prod(x.shape) for x in jax.tree.leaves(abstract_params(part(model, name)))) for name in PARTS
-    }
+    sizes = {name: [x.size for x in jax.tree.leaves(abstract_params(part(model, name)))] for name in PARTS}
+    weights = {name: sum(each) for name, each in sizes.items()}
+    # While weights are read, the largest of them is in memory up to three times.
+    loading = {name: sum(each) + 2 * max(each) for name, each in sizes.items()}
     c = model.dit
     rows, columns = config.latent_size()
     tokens = windows.window * rows * columns // (c.patch[0] * c.patch[1] * c.patch[2])
@@ -77,8 +77,8 @@ def _memory(config: SampleConfig, windows: WindowPlan, branches: int, slot: int)
     denoise = size * (weights["dit"] + keys + sound + work) + alive * tiles + latents
     pixels = config.height * config.width
     return {
-        "text encoder": float(size * weights["umt5"]),
-        "transformer": float(denoise),
+        "text encoder": float(size * loading["umt5"]),
+        "transformer": float(max(denoise, size * loading["dit"])),
         # The decoder's cache and what it works on: 2 frames before each of its convolutions at full resolution.
         "decoder": float(4 * (weights["vae"] + 50 * model.vae.dim * pixels)),
     }

@@ -1,6 +1,8 @@
 """Opening media files, and the one error that says why a file was refused."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -20,11 +22,16 @@ def check_file(path: Path) -> None:
         raise MediaError(f"{path}: the file is empty (0 bytes); copy or export it again")
 
 
-def open_media(path: Path) -> InputContainer:
-    """A sound or video file, open for decoding. Raises MediaError where it is neither."""
-    check_file(path)
+def open_media(path: Path, data: bytes | None = None) -> InputContainer:
+    """A sound or video file, open for decoding. Raises MediaError where it is neither.
+
+    `data` is the file's content where that is in memory already; the path then only names it in errors.
+    """
+    if data is None:
+        check_file(path)
     try:
-        return av.open(path, metadata_errors="replace")  # titles of old songs are in any encoding
+        source: Any = path if data is None else io.BytesIO(data)
+        return av.open(source, "r", metadata_errors="replace")  # titles of old songs are in any encoding
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{path}: cannot be opened as sound or video ({error.strerror}): it is cut off, damaged or something else; "

@@ -55,13 +55,16 @@ def fit_picture(
     off at the left or top, 0 to 1 (0.5 cuts alike on both sides). "stretch" fits the whole picture in, as the
     release does.
     """
-    box = _cover_box(image.width, image.height, width / height, crop) if fit == "cover" else None
+    box = cover_box(image.width, image.height, width / height, crop) if fit == "cover" else None
     fitted = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, box=box)
     return np.asarray(fitted, np.float32) / np.float32(127.5) - 1
 
 
-def _cover_box(width: int, height: int, aspect: float, crop: float) -> tuple[float, float, float, float]:
-    """The part of a picture that has the aspect width/height: (left, top, right, bottom) in pixels."""
+def cover_box(width: int, height: int, aspect: float, crop: float) -> tuple[float, float, float, float]:
+    """The part of a picture that has the aspect width/height: (left, top, right, bottom) in pixels.
+
+    `crop` is the share of what is cut off that goes at the left or top.
+    """
     kept_width = min(width, height * aspect)
     kept_height = min(height, width / aspect)
     left, top = crop * (width - kept_width), crop * (height - kept_height)

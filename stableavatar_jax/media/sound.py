@@ -35,14 +35,15 @@ class Sound:
 
 
 @contextmanager
-def open_sound(path: Path) -> Iterator[Sound]:
+def open_sound(path: Path, data: bytes | None = None) -> Iterator[Sound]:
     """The sound of a sound or video file, at its own rate and with its own channels.
 
     The sound of a video begins where its pictures begin: silence is put before it, or its beginning is cut off.
     Where a piece is missing there is silence; a file that is cut short is read as far as it goes. Raises MediaError,
     also while the blocks are read, where there is no sound, where it is damaged, or where samples are not finite.
+    `data` is the file's content where that is in memory already.
     """
-    with open_media(path) as container:
+    with open_media(path, data) as container:
         if not container.streams.audio:
             raise MediaError(f"{path}: the file has no sound; give a recording, or a video with a sound track")
         stream = container.streams.audio[0]
@@ -51,12 +52,12 @@ def open_sound(path: Path) -> Iterator[Sound]:
         yield Sound(stream.rate, stream.channels, _decode(path, container, stream))
 
 
-def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Float[np.ndarray, "S"]:
+def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -> Float[np.ndarray, "S"]:
     """The sound of a file as float32 at `rate` samples a second: the mean of its channels, resampled (soxr_hq).
 
     Raises MediaError where there is none (see `open_sound`), or where it is empty. Silence is a sound.
     """
-    with open_sound(path) as sound:
+    with open_sound(path, data) as sound:
         blocks = [block.mean(axis=0) for block in sound.blocks]  # mixed at once: half the memory of the channels
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     if samples.size and sound.rate != rate:

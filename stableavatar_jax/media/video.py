@@ -47,12 +47,13 @@ def probe(path: Path) -> VideoInfo:
     return VideoInfo(frames=frames, fps=float(rate), height=height, width=width, sound=sound)
 
 
-def read_video(path: Path) -> Iterator[np.ndarray]:
+def read_video(path: Path, data: bytes | None = None) -> Iterator[np.ndarray]:
     """The frames of a video in order, each uint8 RGB [H, W, 3], upright. Memory does not grow with its length.
 
     A file that is cut short gives the frames it has. Raises MediaError where there is no video, or where it is damaged.
+    `data` is the file's content where that is in memory already.
     """
-    with open_media(path) as container:
+    with open_media(path, data) as container:
         stream = _pictures(path, container)
         stream.thread_type = "AUTO"
         number = 0

@@ -1,0 +1,163 @@
+"""The data set of clips: a `tensorflow_datasets` builder that writes ArrayRecord, and the clips read back from it.
+
+Encoded pictures, sounds and masks go in as they are, so the data set is as large as its source and nothing is lost.
+TensorFlow is not needed.
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from stableavatar_jax import media
+from stableavatar_jax.data.clips import Clip, Kind
+from stableavatar_jax.data.layouts import kind_of, named_clips, read_clip
+from stableavatar_jax.data.tally import ClipError, MissingMasks, OnBad, Tally
+
+INDEX = "clips.json"
+"""One entry a clip, in order, with all that needs no decoding."""
+MANY = ("images", "face_masks", "lip_masks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Pack clips into one data set (ArrayRecord)."""
+
+    source: Path
+    """What `prepare` made, a folder of clips as the release lays them out, or a .txt with a path a line."""
+    output: Path
+    """Folder for the data set; must not exist."""
+    kind: Kind | None = None
+    """Of clips whose path has none of speech, singing and dancing; by default those are errors."""
+    on_bad: OnBad = "error"
+    """A clip that cannot be used ends the build, or is left out, counted and logged."""
+    missing_masks: MissingMasks = "error"
+    """The same where masks are missing; `ones` takes such clips, and training must ask for `ones` again."""
+
+
+class Clips(tfds.core.GeneratorBasedBuilder):
+    """Clips with face and lip masks, for training a talking avatar."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "clips"
+    code_path = None  # there is nothing to download: no list of checksums is looked for beside this file
+
+    def __init__(self, *, clips: Callable[[], Iterator[Clip]], **options: Any):
+        self._clips = clips
+        super().__init__(**options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text, data = tfds.features.Text(), tfds.features.Scalar(np.str_)  # a string may hold any bytes
+        whole = {name: np.int64 for name in ("frames", "height", "width", "sound_rate")}
+        features = {
+            "id": text, "kind": text, "fps": np.float64, **whole, "video": data, "sound": data,
+            **{name: tfds.features.Sequence(data) for name in MANY},
+        }  # fmt: skip
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,  # the order of batches is drawn from the seed of a run
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, clip in enumerate(self._clips()):
+            yield number, to_example(clip)
+
+
+def to_example(clip: Clip) -> dict[str, Any]:
+    """A clip as the data set stores it."""
+    values = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)}
+    return {name: list(value) if name in MANY else value for name, value in values.items()}
+
+
+def from_example(example: dict[str, Any]) -> Clip:
+    """The inverse of `to_example`."""
+    values: dict[str, Any] = {name: tuple(value) if name in MANY else value for name, value in example.items()}
+    values |= {name: values[name].decode() for name in ("id", "kind")}
+    return Clip(**{name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()})
+
+
+def build(config: BuildConfig) -> Tally:
+    """Build the data set of a source; returns what was left out. Raises MediaError."""
+    if config.output.exists() and any(config.output.iterdir()):
+        raise ClipError(f"{config.output}: there is something in it; build into another folder, or remove it")
+    found = named_clips(config.source)
+    tally = Tally(config.on_bad, config.missing_masks)
+    index: list[dict[str, Any]] = []
+
+    def clips() -> Iterator[Clip]:
+        for name, path in tqdm(found.items(), desc="clips", unit="clip"):
+            try:
+                clip = read_clip(path, name, kind_of(name, config.source, config.kind))
+                clip.check()
+                if config.missing_masks != "ones":
+                    clip.check_masks()
+            except media.MediaError as error:
+                tally.refuse(error)
+                continue
+            if clip.masks_missing:
+                tally.fill(clip.id, clip.masks_missing)
+            index.append(to_entry(clip))
+            yield clip
+        if not index:
+            raise ClipError(f"{config.source}: all {len(found)} clips were left out: {tally}")
+
+    tfds.disable_progress_bar()
+    partial = config.output.with_name(f".{config.output.name}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.redirect_stdout(None):  # it speaks of downloads
+            Clips(clips=clips, data_dir=str(partial), file_format="array_record").download_and_prepare()
+        (partial / INDEX).write_text(json.dumps(index, indent=0) + "\n")
+        partial.replace(config.output)
+    except media.MediaError:
+        raise
+    except (OSError, RuntimeError) as error:  # array_record raises the latter, without a cause
+        raise ClipError(
+            f"{config.output}: cannot be written ({error}); make room, or choose a folder you may write to"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return tally
+
+
+def to_entry(clip: Clip) -> dict[str, Any]:
+    """What the index says of a clip."""
+    names = ("id", "kind", "fps", "frames", "height", "width", "sound_rate", "masks_missing")
+    return {name: getattr(clip, name) for name in names}
+
+
+class ClipDataset(Sequence[Clip]):
+    """The clips of a data set, by number."""
+
+    def __init__(self, folder: Path):
+        """Raises ClipError where the folder holds no finished data set."""
+        self.folder = folder
+        path = folder / INDEX
+        try:
+            self.entries: list[dict[str, Any]] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            advice = "`python -m stableavatar_jax.data build` makes one"
+            raise ClipError(f"{path}: no finished data set ({error}); {advice}") from error
+        builder = tfds.builder_from_directory(str(folder / Clips.name / str(Clips.VERSION)))
+        self._source = builder.as_data_source("train")
+        if len(self._source) != len(self.entries):
+            raise ClipError(f"{folder}: {len(self._source)} clips, {len(self.entries)} in {INDEX}; build it again")
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+        return from_example(self._source[number])

@@ -1,0 +1,77 @@
+"""Windows of clips as training batches, for encoding while training; precomputed records are `records.py`."""
+
+from typing import Any
+
+import numpy as np
+
+from stableavatar_jax import media
+from stableavatar_jax.data.batches import Batch
+from stableavatar_jax.data.clips import PROMPTS, SOUND_SLACK, Clip
+from stableavatar_jax.data.dataset import ClipDataset
+from stableavatar_jax.data.masks import FRAMES_PER_LATENT, loss_mask
+from stableavatar_jax.data.tally import ClipError, Tally
+from stableavatar_jax.data.windows import Window, WindowConfig, check_window, even_length, read_window
+
+KINDS = tuple(PROMPTS)
+"""A batch holds the number of its kind in here."""
+PIXELS_PER_LATENT = 8
+
+
+class ClipSource:
+    """A window of each clip, begun at a frame drawn anew in every epoch. A `Source` of batches."""
+
+    def __init__(self, clips: ClipDataset, config: WindowConfig, tally: Tally | None = None):
+        """Clips too short for a window are refused by the tally (default: an error)."""
+        self.clips, self.config = clips, config
+        self.tally = tally or Tally()
+        self.numbers: list[int] = []
+        """Of the clips used."""
+        for number, entry in enumerate(clips.entries):
+            try:
+                check_window(entry["id"], entry["frames"], config)
+                self.numbers.append(number)
+            except media.MediaError as error:
+                self.tally.refuse(error)
+
+    @property
+    def buckets(self) -> list[tuple[Any, ...]]:
+        """Rows, columns and sound samples of each clip's windows."""
+        entries = (self.clips.entries[number] for number in self.numbers)
+        return [(*self.config.size_of(e["height"], e["width"]), self.config.samples(e["fps"])) for e in entries]
+
+    def read(self, item: int, rng: np.random.Generator) -> Batch:
+        """A window of a clip, from a random frame."""
+        clip = self.clips[self.numbers[item]]
+        start = int(rng.integers(clip.frames - self.config.span, endpoint=True))
+        return window_arrays(clip_window(clip, start, self.config, self.tally), self.config)
+
+
+def clip_window(clip: Clip, start: int, config: WindowConfig, tally: Tally | None = None) -> Window:
+    """The window of a clip at a frame, of the size its proportions ask for."""
+    height, width = config.size_of(clip.height, clip.width)
+    return read_window(
+        clip, start, frames=config.frames, height=height, width=width, stride=config.stride, fit=config.fit, tally=tally
+    )
+
+
+def window_arrays(window: Window, config: WindowConfig) -> Batch:
+    """A window as arrays that stack: pixels uint8 [T, H, W, 3], face_mask and lip_mask [F, h, w], sound [S], kind.
+
+    Raises ClipError where the clip's sound ends more than `SOUND_SLACK` before the window does.
+    """
+    frames, height, width, _ = window.pixels.shape
+    samples = config.samples(window.fps)
+    if not len(window.sound) or len(window.sound) < samples - SOUND_SLACK * media.SAMPLE_RATE:
+        raise ClipError(
+            f"{window.id}: {len(window.sound)} sound samples for the {samples} of the window at frame {window.start}; "
+            "leave the clip out, or cut it to the length of its sound",
+            "sound of another length",
+        )
+    latent = ((frames - 1) // FRAMES_PER_LATENT + 1, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
+    return {
+        "pixels": np.rint((window.pixels + 1) * 127.5).astype(np.uint8),  # as they came from the resize, exactly
+        "face_mask": loss_mask(window.face_mask, latent),
+        "lip_mask": loss_mask(window.lip_mask, latent),
+        "sound": even_length(window.sound, samples),
+        "kind": np.array(KINDS.index(window.kind), np.int32),
+    }

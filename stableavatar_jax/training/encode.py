@@ -1,0 +1,88 @@
+"""Windows of clips to what a training step reads: once, when records are precomputed, or online in every step."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.data.batches import Batch
+from stableavatar_jax.data.clips import PROMPTS
+from stableavatar_jax.encoding import Encoders
+from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.shapes import Array, Float, UInt8
+
+TEXT_LEN = 226
+"""Tokens a prompt is cut to in training, as released."""
+
+
+class WindowEncoder:
+    """The frozen encoders of training, loaded once. The text encoder reads the few prompts and is freed."""
+
+    def __init__(
+        self,
+        model: AvatarConfig,
+        directory: Path | None = None,
+        *,
+        dtype: str = "float32",
+        text_dtype: str = "bfloat16",
+        seed: int = 0,
+    ):
+        """Without a model directory the weights are drawn from the seed: to try the way of the data."""
+        dit = dataclasses.replace(model.dit, text_len=min(TEXT_LEN, model.dit.text_len))
+        encoders = Encoders(dataclasses.replace(model, dit=dit), directory, text_dtype=text_dtype, seed=seed)
+        text, mask = encoders.text(list(PROMPTS.values()))
+        length = int(mask.sum(1).max())  # one length for all, so that any two records fit into one batch
+        self.text, self.text_mask = text[:, :length], mask[:, :length]
+        load = lambda name: load_part(directory, model, name, dtype=dtype, seed=seed)  # noqa: E731
+        (vae, self._vae), (clip, self._clip), (wav2vec2, self._wav2vec2) = map(load, ("vae", "clip_vision", "wav2vec2"))
+        self._step = vae.config.time_factor
+        self._encode = jax.jit(
+            lambda params, pixels, given, cache: vae.apply(
+                {"params": params}, given * _centred(pixels), cache, method="encode"
+            ),
+            donate_argnums=3,
+        )
+        self._see = jax.jit(lambda params, pixels: clip.apply({"params": params}, _centred(pixels)))
+        self._hear = jax.jit(lambda params, sound: wav2vec2.apply({"params": params}, sound))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The record fields (`records.FIELDS`, with a batch axis) of windows as `data.online` stacks them."""
+        pixels = batch["pixels"]
+        latents_mean, latents_logvar = self.posterior(pixels, given=pixels.shape[1])
+        reference_mean, reference_logvar = self.posterior(pixels, given=1)
+        return {
+            "latents_mean": latents_mean,
+            "latents_logvar": latents_logvar,
+            "reference_mean": reference_mean,
+            "reference_logvar": reference_logvar,
+            "text": self.text[batch["kind"]],
+            "text_mask": self.text_mask[batch["kind"]],
+            "image": np.asarray(self._see(self._clip, pixels[:, 0]), np.float32),
+            "audio": np.asarray(self._hear(self._wav2vec2, batch["sound"]), np.float32),
+            "face_mask": batch["face_mask"],
+            "lip_mask": batch["lip_mask"],
+        }
+
+    def posterior(
+        self, pixels: UInt8[np.ndarray, "B T H W 3"], given: int
+    ) -> tuple[Float[np.ndarray, "B F h w C"], Float[np.ndarray, "B F h w C"]]:
+        """Mean and log variance of a video of which the first `given` frames are seen and the others are grey.
+
+        It is encoded a latent frame at a time, to hold little in memory.
+        """
+        means, logvars, cache, begin = [], [], None, 0
+        for end in range(1, pixels.shape[1] + 1, self._step):
+            seen = jnp.float32(begin < given)
+            mean, logvar, cache = self._encode(self._vae, jnp.asarray(pixels[:, begin:end]), seen, cache)
+            means.append(np.asarray(mean))
+            logvars.append(np.asarray(logvar))
+            begin = end
+        return np.concatenate(means, 1), np.concatenate(logvars, 1)
+
+
+def _centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Pixels 0..255 as -1..1."""
+    return pixels.astype(jnp.float32) / 127.5 - 1

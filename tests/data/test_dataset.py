@@ -1,0 +1,138 @@
+"""The data set of clips, and windows read from it."""
+
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from stableavatar_jax.data import dataset, inspection, pipeline
+from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
+from stableavatar_jax.data.layouts import read_clip
+from stableavatar_jax.data.online import ClipSource
+from stableavatar_jax.data.tally import ClipError, Tally
+from stableavatar_jax.data.windows import WindowConfig
+from tests.data import made
+
+CONFIG = WindowConfig(frames=5, sizes=((32, 32), (32, 64)))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    made.folder_clip(folder / "rec" / "speech" / "1")
+    made.video_clip(folder / "singing-1.mp4", 20, height=48, width=96)
+    made.video_clip(folder / "speech-2.mp4", 9, height=48, width=96)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory):
+    output = tmp_path_factory.mktemp("built") / "clips"
+    assert str(build(BuildConfig(source=source, output=output))) == "0 clips left out"
+    return output
+
+
+def test_clips_come_back_as_they_were(source, built):
+    clips = ClipDataset(built)
+    assert [clip.id for clip in (clips[i] for i in range(3))] == ["rec/speech/1", "singing-1.mp4", "speech-2.mp4"]
+    for number in range(3):
+        clip = clips[number]
+        assert clip == read_clip(source / clip.id, clip.id, clip.kind)
+    assert "tensorflow" not in sys.modules
+    assert not list(built.parent.glob(".*")), "nothing is left of building it"
+
+
+def test_it_is_not_built_over(built, source):
+    with pytest.raises(ClipError, match="there is something in it"):
+        build(BuildConfig(source=source, output=built))
+
+
+def test_bad_clips_end_the_build_or_are_counted(tmp_path):
+    made.folder_clip(tmp_path / "raw" / "speech" / "1")
+    (made.folder_clip(tmp_path / "raw" / "speech" / "2") / "lip_masks" / "frame_0.png").unlink()
+    bad = made.video_clip(tmp_path / "raw" / "speech-3.mp4")
+    bad.write_bytes(b"cut off")
+    config = {"source": tmp_path / "raw", "output": tmp_path / "out"}
+    with pytest.raises(ClipError, match="speech/2: 1 of 24"):
+        build(BuildConfig(**config))
+    with pytest.raises(ValueError, match="speech-3.mp4"):
+        build(BuildConfig(**config, missing_masks="skip"))
+    assert not (tmp_path / "out").exists()
+    tally = build(BuildConfig(**config, missing_masks="skip", on_bad="skip"))
+    assert dict(tally.refused) == {"missing masks": 1, "damaged": 1}
+    assert len(ClipDataset(tmp_path / "out")) == 1
+
+
+def test_missing_masks_as_ones_are_asked_for_twice(tmp_path):
+    (made.folder_clip(tmp_path / "raw" / "speech" / "2") / "lip_masks" / "frame_0.png").unlink()
+    tally = build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out", missing_masks="ones"))
+    assert tally.filled == 1
+    clips = ClipDataset(tmp_path / "out")
+    assert clips.entries[0]["masks_missing"] == 1
+    whole = WindowConfig(frames=5, stride=2, sizes=((32, 32),))
+    rng = np.random.default_rng(0)
+    starts = [ClipSource(clips, whole, Tally(missing_masks="ones")).read(0, rng) for _ in range(8)]
+    assert any((batch["lip_mask"][0] > 0.2).all() for batch in starts)
+    with pytest.raises(ClipError, match="missing"):
+        for _ in range(8):
+            ClipSource(clips, whole).read(0, rng)
+
+
+def test_all_left_out(tmp_path):
+    made.video(tmp_path / "raw" / "speech.mp4")
+    with pytest.raises(ClipError, match=r"all 1 clips were left out: 1 clips left out \(1 missing masks\)"):
+        build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out", missing_masks="skip"))
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    made.folder_clip(tmp_path / "raw" / "speech" / "1")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset.Clips, "download_and_prepare", full)
+    with pytest.raises(ClipError, match="out: cannot be written .*No space left"):
+        build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out"))
+
+
+def test_an_unfinished_data_set(tmp_path):
+    with pytest.raises(ClipError, match="no finished data set"):
+        ClipDataset(tmp_path)
+
+
+def test_windows_follow_from_seed_and_step(built):
+    source = ClipSource(ClipDataset(built), CONFIG)
+    assert source.buckets == [(32, 32, 3200), (32, 64, 3200), (32, 64, 3200)]
+    one, other = (pipeline.open_batches(source, batch=2, seed=4, grain=grain) for grain in (True, False))
+    for a, b in islice(zip(one, other, strict=True), 6):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+    one.close()
+    other.close()
+
+
+def test_hosts_take_parts_of_the_same_windows(built):
+    source = ClipSource(ClipDataset(built), CONFIG)
+    whole = pipeline.open_batches(source, batch=2, seed=4, grain=False)
+    halves = [pipeline.open_batches(source, batch=2, seed=4, host=host, hosts=2, grain=False) for host in range(2)]
+    for batch, *parts in islice(zip(whole, *halves, strict=True), 4):
+        for name in batch:
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), batch[name])
+
+
+def test_clips_too_short_are_refused(built):
+    long = WindowConfig(frames=13, sizes=((32, 32),))
+    with pytest.raises(ClipError, match="rec/speech/1: 12 frames, a window needs 13"):
+        ClipSource(ClipDataset(built), long)
+    tally = Tally(on_bad="skip")
+    assert len(ClipSource(ClipDataset(built), long, tally).buckets) == 1
+    assert dict(tally.refused) == {"too short": 2}
+
+
+def test_inspect(built, tmp_path):
+    text = inspection.inspect(built, tmp_path / "sheet.png")
+    assert "singing-1.mp4: singing, 96x48, 20 frames at 25 (0.80 s), sound at 32000 Hz, masks whole" in text
+    assert "3 clips (2 talking, 1 singing)" in text
+    sheet = np.asarray(inspection.contact_sheet(inspection.open_clips(built)))
+    assert sheet.shape[1] == 6 * inspection.TILE and (tmp_path / "sheet.png").stat().st_size > 1000

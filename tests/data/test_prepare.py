@@ -1,0 +1,196 @@
+"""Preparing raw clips, with a made-up face finder, and with the real one where it is at hand."""
+
+import csv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stableavatar_jax.data import faces, prepare, quality
+from stableavatar_jax.data.faces import Face
+from stableavatar_jax.data.layouts import named_clips, read_clip
+from stableavatar_jax.data.prepare import PrepareConfig
+from stableavatar_jax.data.quality import Limits
+from stableavatar_jax.data.tally import ClipError
+from stableavatar_jax.media import MediaError
+from tests.data import made
+
+EASY = Limits(seconds=0.1)
+
+
+class SquareFinder(faces.FaceFinder):
+    """Takes the made clips' square for a face whose lips open and close."""
+
+    seen = 0
+
+    def __init__(self, detector, landmarks):
+        pass
+
+    def follow(self, frames):
+        for i, _ in enumerate(frames):
+            SquareFinder.seen += 1
+            points = np.random.default_rng(0).uniform((20 + i % 16, 16), (36 + i % 16, 32), (468, 2)).astype(np.float32)
+            points[[faces.FOREHEAD, faces.CHIN]] = (28, 16), (28, 32)
+            points[list(faces.MOUTH)] = (28, 26), (28, 27 + i % 3)
+            yield Face(0.9, points)
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    SquareFinder.seen = 0
+    monkeypatch.setattr(prepare, "FaceFinder", SquareFinder)
+
+
+def config(tmp_path, **options) -> PrepareConfig:
+    paths = {"source": tmp_path / "raw", "output": tmp_path / "out", "detector": Path("d"), "landmarks": Path("l")}
+    return PrepareConfig(**{**paths, "workers": 1, "limits": EASY, **options})
+
+
+def rows(tmp_path) -> dict[str, dict]:
+    with (tmp_path / "out" / "report.csv").open() as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_prepared_clips_are_read(tmp_path, finder):
+    made.video(tmp_path / "raw" / "a" / "speech-1.mp4")
+    assert str(prepare.prepare(config(tmp_path))) == "0 clips left out"
+    ((name, path),) = named_clips(tmp_path / "out").items()
+    clip = read_clip(path, name, "talking")
+    clip.check()
+    clip.check_masks()
+    for part in ("face_masks", "lip_masks"):
+        pixels = np.asarray(clip.mask(part, 3))
+        assert pixels.shape == (48, 64) and set(np.unique(pixels)) == {0, 255}
+        assert pixels[16:32].sum() == pytest.approx(pixels.sum(), rel=0.3)
+    row = rows(tmp_path)["a/speech-1.mp4"]
+    assert (row["kept"], row["frames"], row["face_found"], row["cuts"]) == ("True", "20", "1.0", "0")
+    assert float(row["mouth"]) > 0.01 and float(row["loudness"]) == pytest.approx(-13.5, abs=1)
+
+
+def test_it_goes_on_where_it_was_stopped(tmp_path, finder):
+    for name in ("speech-1", "speech-2"):
+        made.video(tmp_path / "raw" / f"{name}.mp4")
+    prepare.prepare(config(tmp_path))
+    (tmp_path / "out" / "speech-2.quality.json").unlink()  # it is written last
+    (tmp_path / "out" / ".speech-2.mp4.part").write_bytes(b"left by a run that was killed")
+    assert SquareFinder.seen == 40
+    prepare.prepare(config(tmp_path))
+    assert SquareFinder.seen == 60
+    assert not list((tmp_path / "out").glob(".*"))
+    prepare.prepare(config(tmp_path, limits=Limits()))  # other limits need no new faces
+    assert SquareFinder.seen == 60
+    assert "0.80 s short" in rows(tmp_path)["speech-1.mp4"]["faults"]
+
+
+def test_bad_clips_are_reported(tmp_path, finder):
+    made.video(tmp_path / "raw" / "speech-1.mp4")
+    made.video(tmp_path / "raw" / "speech-2.mp4").write_bytes(b"cut off" * 50)
+    tally = prepare.prepare(config(tmp_path))
+    assert dict(tally.refused) == {"damaged": 1}
+    row = rows(tmp_path)["speech-2.mp4"]
+    assert row["kept"] == "False" and "cannot be opened" in row["faults"]
+    assert (tmp_path / "out" / "clips.txt").read_text() == "speech-1.mp4\n"
+    with pytest.raises(MediaError, match="speech-2.mp4"):
+        prepare.prepare(config(tmp_path, on_bad="error"))
+
+
+def test_a_separated_voice_takes_the_place_of_the_sound(tmp_path, finder):
+    made.video(tmp_path / "raw" / "singing-1.mp4")
+    (tmp_path / "voices").mkdir()
+    made.sound(tmp_path / "voices" / "singing-1.wav", 0.8, rate=24000)
+    prepare.prepare(config(tmp_path, vocals=tmp_path / "voices"))
+    assert read_clip(tmp_path / "out" / "singing-1.mp4", "c", "singing").sound_rate == 24000
+
+
+def test_a_full_disk_ends_the_run(tmp_path, finder, monkeypatch):
+    made.video(tmp_path / "raw" / "speech-1.mp4")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(ClipError, match="speech-1.mp4: cannot be written .*No space.*goes on from there"):
+        prepare.prepare(config(tmp_path))
+    assert not [path for path in (tmp_path / "out").iterdir() if "quality" in path.name or path.name.startswith(".")]
+
+
+def test_two_clips_of_one_name(tmp_path, finder):
+    made.video(tmp_path / "raw" / "speech.mp4")
+    (tmp_path / "raw" / "speech.mov").write_bytes((tmp_path / "raw" / "speech.mp4").read_bytes())
+    with pytest.raises(ClipError, match="two clips have the same name"):
+        prepare.prepare(config(tmp_path))
+
+
+def test_models_are_asked_for(tmp_path):
+    made.video(tmp_path / "raw" / "speech.mp4")
+    with pytest.raises(MediaError, match="d: no such model file"):
+        prepare.prepare(config(tmp_path))
+
+
+def test_cuts_are_counted():
+    rng = np.random.default_rng(0)
+    scenes = [rng.uniform(0, 255, (1, 48, 48)).repeat(20, 0) for _ in range(3)]
+    noisy = np.concatenate(scenes).astype(np.float32) + rng.normal(0, 1, (60, 48, 48)).astype(np.float32)
+    assert quality.count_cuts(noisy) == 2
+    assert quality.count_cuts(noisy[:20]) == 0
+    fast = np.stack([np.roll(scenes[0][0], 3 * i, 1) for i in range(20)]).astype(np.float32)
+    assert quality.count_cuts(fast) == 0, "everything moves all the time: no cut"
+
+
+def test_a_still_background_is_told_from_a_moving_one():
+    still = np.stack([quality.thumbnail(frame) for frame in made.frames(10, 96, 128)])
+    assert quality.border_motion(still) < 0.01
+    moving = np.stack([np.roll(still[0], i, 1) * 3 for i in range(10)])
+    assert quality.border_motion(moving) > 4
+
+
+def test_loudness():
+    assert quality.loudness(np.full(100, 0.1, np.float32)) == pytest.approx(-20, abs=0.01)
+    assert quality.loudness(np.zeros(100, np.float32)) == quality.SILENCE
+
+
+def test_uneven_frames_are_noticed(tmp_path):
+    assert quality.uneven_time(made.video(tmp_path / "a.mp4"), 25.0) < 0.001
+    assert quality.uneven_time(tmp_path / "a.mp4", 20.0) > 0.05
+
+
+def test_the_hull_goes_around():
+    points = np.array([[0, 0], [4, 0], [4, 4], [0, 4], [2, 2], [1, 3]], np.float32)
+    assert {tuple(corner) for corner in faces.convex_hull(points)} == {(0, 0), (4, 0), (4, 4), (0, 4)}
+
+
+def test_no_face_no_mask():
+    assert all(not np.asarray(mask).any() for mask in faces.face_masks(None, (8, 6), 0.1))
+
+
+def test_anchors_are_those_of_the_detector():
+    assert faces.ANCHORS.shape == (896, 2)
+    np.testing.assert_allclose(faces.ANCHORS[[0, 2, 511, 512, 895]] * 16,
+                               [[0.5, 0.5], [1.5, 0.5], [15.5, 15.5], [1, 1], [15, 15]])
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install 'stableavatar-jax[face]'")
+    models = shared / "models"
+    return faces.FaceFinder(models / "face_detection_short_range.tflite", models / "face_landmark.tflite")
+
+
+def test_a_real_face_is_found(real, shared):
+    """Where MediaPipe 0.10.21 finds it: lips x 202-245, y 139-155, face x 179-271, y 71-177."""
+    with Image.open(shared / "data" / "portraits" / "photo-woman-02.png") as image:
+        face = real.find(image.convert("RGB"))
+        small = Image.new("RGB", (1600, 1600))
+        small.paste(image.convert("RGB").resize((800, 800)), (700, 100))
+    lips = face.points[list(faces.OUTER_LIPS)]
+    np.testing.assert_allclose([*lips.min(0), *lips.max(0)], [202, 139, 245, 155], atol=3)
+    np.testing.assert_allclose([*face.points.min(0), *face.points.max(0)], [179, 71, 271, 177], atol=4)
+    expected = face.points * 800 / 512 + (700, 100)
+    assert np.abs(real.find(small).points - expected).mean() < 3, "a small face is found in a part of the picture"
+
+
+def test_a_dog_has_no_face(real, shared):
+    with Image.open(shared / "data" / "portraits" / "animal-01.jpg") as image:
+        assert real.find(image.convert("RGB")) is None

@@ -1,0 +1,92 @@
+"""Windows of clips, and masks at latent size."""
+
+import numpy as np
+import pytest
+
+from stableavatar_jax.data import masks, windows
+from stableavatar_jax.data.layouts import read_clip
+from stableavatar_jax.data.online import window_arrays
+from stableavatar_jax.data.tally import ClipError
+from stableavatar_jax.data.windows import WindowConfig
+from tests.data import made
+
+
+def test_a_clip_takes_the_nearest_size():
+    size_of = WindowConfig().size_of
+    assert (size_of(1080, 1920), size_of(1920, 1080), size_of(288, 360)) == ((480, 832), (832, 480), (512, 512))
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 80}, {"stride": 0}, {"sizes": ()}, {"sizes": ((100, 512),)}])
+def test_impossible_windows(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        WindowConfig(**wrong)
+
+
+def test_windows_are_spread_over_the_clip():
+    config = WindowConfig(frames=81)
+    assert windows.window_starts(200, config, 3) == [0, 59, 119]
+    assert windows.window_starts(82, config, 5) == [0, 1]
+    assert windows.window_starts(80, config, 5) == []
+    with pytest.raises(ClipError, match="c: 80 frames, a window needs 81"):
+        windows.check_window("c", 80, config)
+
+
+def test_sounds_of_one_frame_rate_have_one_length():
+    config = WindowConfig(frames=81)
+    for start in range(50):
+        first, last = windows.sound_range(start, 81, 25.0)
+        sound = windows.even_length(np.ones(last - first, np.float32), config.samples(25.0))
+        assert len(sound) == 51840 and sound[:-1].all()
+
+
+@pytest.mark.parametrize("fit", ["cover", "stretch"])
+def test_masks_stay_on_the_picture(tmp_path, fit):
+    """In a frame of other proportions the mask still lies where the square is."""
+    clip = read_clip(made.folder_clip(tmp_path / "1"), "c", "talking")
+    window = windows.read_window(clip, 2, frames=5, height=64, width=32, fit=fit)
+    square = window.pixels[..., 0] > 0.14  # between the square and what is behind it
+    overlap = (square & (window.face_mask > 0.5)).sum() / (square | (window.face_mask > 0.5)).sum()
+    assert overlap > 0.9
+
+
+def test_arrays_of_a_window(tmp_path):
+    clip = read_clip(made.folder_clip(tmp_path / "1"), "c", "talking")
+    config = WindowConfig(frames=5, sizes=((32, 48),), fit="stretch")
+    window = windows.read_window(clip, 3, frames=5, height=32, width=48, fit="stretch")
+    arrays = window_arrays(window, config)
+    assert {name: (array.shape, str(array.dtype)) for name, array in arrays.items()} == {
+        "pixels": ((5, 32, 48, 3), "uint8"),
+        "face_mask": ((2, 4, 6), "float32"),
+        "lip_mask": ((2, 4, 6), "float32"),
+        "sound": ((3200,), "float32"),
+        "kind": ((), "int32"),
+    }
+    np.testing.assert_array_equal(arrays["pixels"] / np.float32(127.5) - 1, window.pixels)
+
+
+def test_a_window_without_sound_is_no_silence(tmp_path):
+    folder = made.folder_clip(tmp_path / "1")
+    made.video(folder / "sub_clip.mp4", 12)  # says 25 frames a second, so the sound is too short
+    made.sound(folder / "audio.wav", 0.2)
+    config = WindowConfig(frames=5, sizes=((32, 48),))
+    window = windows.read_window(read_clip(folder, "c", "talking"), 6, frames=5, height=32, width=48)
+    with pytest.raises(ClipError, match="c: 0 sound samples for the 3200 of the window at frame 6"):
+        window_arrays(window, config)
+
+
+@pytest.mark.parametrize("old, new", [(9, 3), (4, 4), (3, 7), (1, 5), (81, 21)])
+def test_linear_weights(old, new):
+    weights = masks.linear_weights(old, new)
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    assert ((weights > 0).sum(1) <= 2).all()
+    np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-6)  # the same from both ends
+    if old == new:
+        np.testing.assert_array_equal(weights, np.eye(old))
+
+
+def test_only_the_first_frame_is_given():
+    """Then the mask is known without any resizing, which is how the training step makes it."""
+    hidden = np.ones((17, 16, 16), np.float32)
+    hidden[0] = 0
+    given = masks.given_mask(hidden, (5, 2, 2))
+    assert (given[0] == 1).all() and (given[1:] == 0).all()

@@ -1,0 +1,167 @@
+"""Encoding windows once gives what encoding them in every step gives."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.config import load_preset
+from stableavatar_jax.data import __main__ as command
+from stableavatar_jax.data import pipeline
+from stableavatar_jax.data.batches import DataError
+from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
+from stableavatar_jax.data.online import ClipSource, clip_window, window_arrays
+from stableavatar_jax.data.records import FIELDS, RecordReader
+from stableavatar_jax.data.tally import ClipError
+from stableavatar_jax.data.windows import WindowConfig
+from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.training import precompute as module
+from stableavatar_jax.training.encode import WindowEncoder
+from stableavatar_jax.training.precompute import PrecomputeConfig, precompute
+from tests.data import made
+
+TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
+WINDOW = WindowConfig(frames=5, sizes=((32, 32),))
+MODEL = load_preset(TINY, AvatarConfig)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("speech-1.mp4", "singing-2.mp4"):
+        made.video_clip(folder / "raw" / name, 12)
+    build(BuildConfig(source=folder / "raw", output=folder / "clips"))
+    return folder / "clips"
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return WindowEncoder(MODEL)
+
+
+@pytest.fixture(autouse=True)
+def one_encoder(encoder, monkeypatch):
+    """Loading and compiling take most of the time, so all tests share an encoder."""
+    monkeypatch.setattr(module, "WindowEncoder", lambda *_, **__: encoder)
+
+
+def config(data, output, **options) -> PrecomputeConfig:
+    exact = {"windows_per_clip": 2, "dtype": "float32", "latents_dtype": "float32"}
+    return PrecomputeConfig(data=data, output=output, config=TINY, window=WINDOW, **{**exact, **options})
+
+
+def test_records_are_what_a_step_would_encode(data, tmp_path, encoder):
+    assert str(precompute(config(data, tmp_path))) == "0 clips left out"
+    reader = RecordReader(tmp_path)
+    assert [line["id"] for line in reader.index] == [
+        "singing-2.mp4@0", "singing-2.mp4@7", "speech-1.mp4@0", "speech-1.mp4@7"
+    ]  # fmt: skip
+    clips = ClipDataset(data)
+    online = [window_arrays(clip_window(clips[i], start, WINDOW), WINDOW) for i in (0, 1) for start in (0, 7)]
+    for pair in ([0, 3], [1, 2]):
+        together = encoder({name: np.stack([online[row][name] for row in pair]) for name in online[0]})
+        for place, row in enumerate(pair):
+            record = reader[row]
+            assert record.keys() == FIELDS.keys()
+            for name, array in record.items():
+                np.testing.assert_allclose(array, together[name][place], atol=2e-5, rtol=1e-4, err_msg=name)
+
+
+def test_a_record_holds_the_posterior_of_its_window(data, tmp_path):
+    precompute(config(data, tmp_path))
+    record = RecordReader(tmp_path)[1]
+    pixels = window_arrays(clip_window(ClipDataset(data)[0], 7, WINDOW), WINDOW)["pixels"]
+    video = pixels[None].astype(np.float32) / np.float32(127.5) - 1
+    vae, params = load_part(None, MODEL, "vae")
+    encode = jax.jit(lambda video: vae.apply({"params": params}, video, method="encode")[:2])
+    for name, shown in (("latents", video), ("reference", video * (np.arange(5) == 0)[None, :, None, None, None])):
+        for part, whole in zip(("mean", "logvar"), encode(shown.astype(np.float32)), strict=True):
+            np.testing.assert_allclose(record[f"{name}_{part}"], whole[0], atol=2e-5, rtol=1e-4)
+    assert record["latents_mean"].shape == (2, 4, 4, 16)
+    assert record["text"].shape == (*record["text_mask"].shape, 32) and record["text_mask"].any()
+    assert not record["text"][~record["text_mask"]].any()
+    assert record["audio"].shape[1] == 32 and 0 < record["lip_mask"].mean() < record["face_mask"].mean() < 1
+
+
+def test_what_is_there_is_kept(data, tmp_path):
+    precompute(config(data, tmp_path))
+    index = tmp_path / "index-00000.jsonl"
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    lines = [line for line in index.read_text().splitlines() if line]
+    index.write_text("\n".join(lines[:3]))  # as if killed before the last
+    precompute(config(data, tmp_path))
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    assert before.keys() == after.keys()
+    assert sum(before[name] != after[name] for name in before) == 1
+    with pytest.raises(DataError, match="windows_per_clip 2, not 1"):
+        precompute(config(data, tmp_path, windows_per_clip=1))
+
+
+def test_workers_share_the_clips(data, tmp_path):
+    for worker in range(2):
+        precompute(config(data, tmp_path, worker=worker, workers=2, format="array_record"))
+    assert len(RecordReader(tmp_path)) == 4
+
+
+def test_stored_types(data, tmp_path):
+    precompute(config(data, tmp_path / "exact"))
+    precompute(config(data, tmp_path / "small", dtype="float16", latents_dtype="bfloat16", format="array_record"))
+    exact, small = RecordReader(tmp_path / "exact"), RecordReader(tmp_path / "small")
+    assert {str(a.dtype) for a in small[0].values()} == {"bfloat16", "float16", "bool"}
+    for name, array in small[0].items():
+        np.testing.assert_allclose(array.astype(np.float32), exact[0][name], atol=0.02, rtol=0.01, err_msg=name)
+
+
+def test_records_and_windows_go_through_the_same_loop(data, tmp_path, encoder):
+    precompute(config(data, tmp_path))
+    stored = next(pipeline.open_records(tmp_path, batch=2, grain=False))
+    online = encoder(next(pipeline.open_batches(ClipSource(ClipDataset(data), WINDOW), batch=2, grain=False)))
+    assert {name: a.shape for name, a in stored.items()} == {name: a.shape for name, a in online.items()}
+
+
+def test_clips_too_short(data, tmp_path):
+    long = dataclasses.replace(WINDOW, frames=13)
+    with pytest.raises(ClipError, match="12 frames, a window needs 13"):
+        precompute(dataclasses.replace(config(data, tmp_path), window=long))
+    with pytest.raises(DataError, match=r"no clip is as long as a window, 13 frames: 2 clips left out \(2 too short\)"):
+        precompute(dataclasses.replace(config(data, tmp_path), window=long, on_bad="skip"))
+
+
+def test_encoders_are_asked_for(data, tmp_path):
+    with pytest.raises(DataError, match="give --checkpoint"):
+        precompute(dataclasses.replace(config(data, tmp_path), config=None))
+
+
+def test_from_real_clips_to_batches(shared, tmp_path, capsys):
+    """The commands of docs/data.md, shortened: a smaller clip, smaller windows, random encoders."""
+    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install 'stableavatar-jax[face]'")
+    (tmp_path / "raw").mkdir()
+    for name in ("speech-02.mpg", "speech-05.mpg"):
+        (tmp_path / "raw" / name).symlink_to(shared / "data" / "clips" / name)
+    (tmp_path / "raw" / "mute.mp4").symlink_to(shared / "data" / "clips" / "mute-01.mp4")
+    folders = {name: str(tmp_path / name) for name in ("raw", "prepared", "clips", "records", "clips.png")}
+    models = shared / "models"
+    command.main([
+        "prepare", "--source", folders["raw"], "--output", folders["prepared"], "--workers", "1", "--detector",
+        str(models / "face_detection_short_range.tflite"), "--landmarks", str(models / "face_landmark.tflite"),
+    ])  # fmt: skip
+    assert "1 clips left out (1 no sound)" in capsys.readouterr().out
+    command.main(["build", "--source", folders["prepared"], "--output", folders["clips"]])
+    command.main(["inspect", folders["clips"], "--sheet", folders["clips.png"]])
+    assert "2 clips (2 talking)" in capsys.readouterr().out
+    command.main([
+        "precompute", "--data", folders["clips"], "--output", folders["records"], "--config", str(TINY),
+        "--frames", "5", "--sizes", "32", "32", "--windows-per-clip", "1",
+    ])  # fmt: skip
+    batch = next(pipeline.open_records(Path(folders["records"]), batch=2))
+    assert batch["latents_mean"].shape == (2, 2, 4, 4, 16)
+    assert all(np.isfinite(array.astype(np.float32)).all() for array in batch.values())
+    assert (batch["face_mask"].mean((1, 2, 3)) > 0).all()  # lips are less than a latent in so small a picture
+
+
+def test_mistakes_end_with_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match=r"error: .*nowhere: neither a folder"):
+        command.main(["build", "--source", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")])
