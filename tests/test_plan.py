@@ -49,7 +49,7 @@ def test_guidance_that_is_off_costs_nothing():
 def test_largest_stage_of_each_size():
     small, large = (plan.plan(preset.config, 160000).memory for preset in (avatar_1b, avatar_14b))
     assert max(small, key=small.get) == "text encoder"  # 5.7 G parameters in bfloat16
-    assert small["text encoder"] == pytest.approx(15.4e9, rel=0.01)  # 11.4 GB, and what reading it takes
+    assert small["text encoder"] == pytest.approx(15.6e9, rel=0.01)  # 11.4 GB, and what reading it takes
     assert max(large, key=large.get) == "transformer" and 38e9 < large["transformer"] < 70e9
 
 
