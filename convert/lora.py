@@ -66,7 +66,7 @@ def export_lora(lora: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
         if rule.stack is not None:
             down, up, scale = down[rule.stack], up[rule.stack], scale[rule.stack]
         tensors = (down.T, up.T, np.float32(scale * down.shape[-1]))
-        yield from ((f"{name}.{kind}", np.ascontiguousarray(x)) for kind, x in zip(KINDS, tensors, strict=True))
+        yield from ((f"{name}.{kind}", np.array(x, order="C")) for kind, x in zip(KINDS, tensors, strict=True))
 
 
 def _table(layers: int) -> dict[str, Rule]:

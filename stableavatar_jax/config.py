@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import tyro
+try:
+    import tyro
+except ImportError:  # a bare machine that only trains: options are then read by `_parse_plain`
+    tyro = None
 
 T = TypeVar("T")
 
 FILE = "config.json"
 
-FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
+FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress] if tyro else Annotated[T, "from a preset"]
 """`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
 
 
@@ -164,8 +167,42 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = N
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    if tyro is None:
+        return _parse_plain(cls, rest, default)
     about = f"{cls.__doc__}\n\n--config configs/NAME.py takes all defaults from a preset; other options change them."
     return tyro.cli(cls, args=rest, default=default, description=about)
+
+
+def _parse_plain(cls: type[T], argv: list[str], default: T | None) -> T:
+    """`parse` where tyro is missing: `--name value` or `--name=value` for every option, also `--outer.name value`;
+    a switch is `--name` or `--no-name`."""
+    options = [option for argument in argv for option in argument.split("=", 1)]
+    plain = {} if default is None else to_json(default)
+    try:
+        while options:
+            name = options.pop(0)
+            if name in ("-h", "--help") or not name.startswith("--"):
+                raise ConfigError(f"{cls.__doc__}\nThe options' help needs tyro (pip install tyro), which is missing.")
+            off, keys = name.startswith("--no-"), name.removeprefix("--no-").removeprefix("--").replace("-", "_")
+            at, value = plain, not off
+            if not off and options and not options[0].startswith("--"):
+                value = _literal(options.pop(0))
+            *outer, last = keys.split(".")
+            for key in outer:
+                at = at.setdefault(key, {})
+            at[last] = value
+        return from_json(cls, plain, file="command line")
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _literal(text: str) -> Any:
+    """A JSON value where the text is one, else the text."""
+    try:
+        return {"True": True, "False": False, "None": None}[text] if text in ("True", "False", "None") else json.loads(text)
+    except ValueError:
+        return text
 
 
 def _take(argv: list[str], option: str) -> str | None:

@@ -87,9 +87,7 @@ class ClipState(NamedTuple):
 
 def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     """`learning_rate * min(1, step / warmup)`: the first step of a warm-up has rate 0, and only fills the moments."""
-    if not config.warmup:
-        return optax.constant_schedule(config.learning_rate)
-    return optax.linear_schedule(0.0, config.learning_rate, config.warmup)
+    return lambda step: config.learning_rate * jnp.minimum(1.0, step / config.warmup if config.warmup else 1.0)
 
 
 def clip_limit(norm: Float[Array, ""], step: Int[Array, ""], config: OptimizerConfig) -> Float[Array, ""]:
@@ -104,7 +102,7 @@ def clip_gradients(config: OptimizerConfig) -> optax.GradientTransformation:
     """Scale all gradients together down to the step's limit, `limit / (norm + 1e-6)` as PyTorch does."""
 
     def update(grads, state, params=None):
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         scale = jnp.minimum(1.0, clip_limit(norm, state.count, config) / (norm + 1e-6))
         return jax.tree.map(lambda g: g * scale, grads), ClipState(state.count + 1)
 

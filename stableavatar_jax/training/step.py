@@ -148,7 +148,7 @@ def measure(rows: dict[str, Array], draws: Draws, grads: Any, state: TrainState,
             optimizer: OptimizerConfig) -> Metrics:
     """What is reported of a step: scalars, and for each mask branch and range of noise levels the mean over its rows
     (NaN where it has none)."""
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     reconstruction, motion = rows["reconstruction"].mean(), rows["motion"].mean()
     metrics = {
         "loss": losses.combine(reconstruction, motion, config.loss),

@@ -30,7 +30,7 @@ def test_lora(case):
     assert {key: list(tensor.shape) for key, tensor in exported.items()} == info["lora_state_dict"]
     for key, tensor in exported.items():
         np.testing.assert_array_equal(tensor, source[key], err_msg=key)
-    fresh = loras.init(jax.random.key(0), params, loras.LoRAConfig(rank=info["rank"], alpha=info["alpha"]))
+    fresh = loras.init(jax.random.key(0), params, loras.LoRAConfig(rank=info["rank"], alpha=float(info["alpha"])))
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, lora)
 
     z, reference = (jnp.asarray(stored[f"in/{name}"].transpose(0, 2, 3, 4, 1)) for name in ("x", "y"))

@@ -150,7 +150,7 @@ def test_full_step(case):
     )
     optimizer = OptimizerConfig(
         learning_rate=o["lr"], warmup=0, betas=tuple(o["betas"]), eps=o["eps"], weight_decay=o["weight_decay"],
-        clip=(info["max_grad_norm_at_step0"], 0.05), ema=0,
+        clip=(info["max_grad_norm_at_step0"], 0.05), ema=0.0,
     )
     step = StepConfig(loss=LossConfig(motion=info["motion_sub_loss_ratio"], motion_axis="channels"))
     state = states.begin(params, "release", optimizer, LoRAConfig(), seed=0, dtype="float32")
