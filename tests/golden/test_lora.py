@@ -35,7 +35,8 @@ def test_lora(case):
 
     z, reference = (jnp.asarray(stored[f"in/{name}"].transpose(0, 2, 3, 4, 1)) for name in ("x", "y"))
     text, mask = features(stored, config)
-    inputs = z, jnp.asarray(stored["in/t"]), reference, text, mask, stored["in/clip_fea"], jnp.asarray(stored["in/vocal"])
+    t, image, audio = (jnp.asarray(stored[f"in/{name}"]) for name in ("t", "clip_fea", "vocal"))
+    inputs = z, t, reference, text, mask, image, audio
     forward = jax.jit(lambda variables: rearrange(model.apply(variables, *inputs), "B F H W C -> B C F H W"))
     merged = jax.jit(loras.merge, static_argnums=2)(params, lora, info["multiplier"])
     tensors = dict(rules.export(names.NAMINGS[0], config, merged))
