@@ -1,7 +1,8 @@
 """Train the DiT on precomputed records, or go on with a run: `python train.py --help`."""
 
-import os
 import sys
+
+import jax
 
 from stableavatar_jax.config import ConfigError, parse
 from stableavatar_jax.training.config import TrainConfig
@@ -11,10 +12,8 @@ def main() -> int:
     """Train, export or compile, as the options say; 0 when the run is complete, 1 on an error, 143 when stopped."""
     config = parse(TrainConfig)
     if config.compile_only:
-        os.environ["XLA_FLAGS"] = (
-            f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={config.devices}"
-        )
-        os.environ["JAX_PLATFORMS"] = "cpu"
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", config.devices)
     from stableavatar_jax.training.saving import TrainingError
 
     try:
@@ -28,9 +27,7 @@ def main() -> int:
 
 def train(config: TrainConfig) -> int:
     """Train from where the run stands to its last step."""
-    import jax
-
-    from stableavatar_jax.training import loop
+    from stableavatar_jax.training import loop, run
 
     if config.data is None:
         raise ConfigError("--data is needed: a folder made by `python -m stableavatar_jax.data precompute`")
@@ -40,7 +37,7 @@ def train(config: TrainConfig) -> int:
     batches = records.open_batches(
         config.data, rows=rows, seed=config.seed, process=jax.process_index(), processes=jax.process_count()
     )
-    step = int(loop.train(config, batches).step)
+    step = int(loop.train(run.prepare(run.settle(config)), batches).step)
     print(f"{config.run_dir}: {step} of {config.steps} steps are done and saved", file=sys.stderr)
     return 0 if step >= config.steps else 143
 

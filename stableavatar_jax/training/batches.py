@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AHEAD = 2  # batches read before they are asked for
 
 
+@runtime_checkable
 class Batches(Protocol):
     """What training reads: batches (dicts of NumPy arrays) without end, from a place that can be kept and set.
 

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Log:
         if self._file:
             plot_loss(self.path, self.folder / "loss.png")
 
-    def _open(self, names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> None:
+    def _open(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Start the file, or start it again with the rows that are kept, whole or not at all."""
         partial = self.path.with_name(f".{FILE}.partial")
         with partial.open("w", newline="") as file:
@@ -81,7 +82,7 @@ class Log:
             print(f"step {step}  {line}", file=sys.stderr)
 
 
-def read_rows(path: Path) -> list[dict[str, float]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics file; a last line that was cut off is left out."""
     if not path.is_file():
         return []
@@ -109,7 +110,7 @@ def plot_loss(path: Path, output: Path) -> None:
     figure.savefig(output, bbox_inches="tight")
 
 
-def _text(value: float) -> str:
+def _text(value: float | int) -> str:
     """The shortest text that reads back as the same number; nothing for NaN."""
     return "" if isinstance(value, float) and math.isnan(value) else repr(value)
 

@@ -13,9 +13,8 @@ import jax
 from jax.experimental import multihost_utils
 
 from stableavatar_jax.training.batches import Batches, Ready, Reader
-from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.logs import Log
-from stableavatar_jax.training.run import Run, fresh_state, prepare, settle
+from stableavatar_jax.training.run import Run, fresh_state
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
 from stableavatar_jax.training.speed import speed, step_flops
 from stableavatar_jax.training.state import TrainState
@@ -26,19 +25,26 @@ Validate = Callable[[int, TrainState], None]
 """Called every `validate_every` steps, with the step and the state; it may sample, and must not keep the state."""
 
 
-def train(config: TrainConfig, batches: Batches, *, validate: Validate | None = None) -> TrainState:
-    """Run to `config.steps`, from the last checkpoint where there is one, and return the state.
+def train(run: Run, batches: Batches, *, validate: Validate | None = None) -> TrainState:
+    """Go on to `config.steps` from the last checkpoint, or from the start where there is none; return the state.
 
     SIGTERM and the first Ctrl-C save and return early. Raises TrainingError where a loss is not finite, the data ends,
-    or a checkpoint cannot be written or read; ConfigError where the run directory is of another run.
+    or a checkpoint cannot be written or read.
     """
-    config = settle(config)
-    run, checkpoints = prepare(config), Checkpoints(config.run_dir)
-    if checkpoints.latest is None:
-        state = fresh_state(run)
-    else:
-        state, place = checkpoints.restore(run.abstract)
-        batches.set_state(place)
+    config = run.config
+    with contextlib.closing(Checkpoints(config.run_dir, config.keep)) as checkpoints:
+        if checkpoints.latest is None:
+            state = fresh_state(run)
+        else:
+            state, place = checkpoints.restore(run.abstract)
+            batches.set_state(place)
+        return _steps(run, state, batches, checkpoints, validate)
+
+
+def _steps(
+    run: Run, state: TrainState, batches: Batches, checkpoints: Checkpoints, validate: Validate | None
+) -> TrainState:
+    config = run.config
     start = int(state.step)
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(Log(config.run_dir, start, config.steps, config.log_every)))
@@ -60,7 +66,6 @@ def train(config: TrainConfig, batches: Batches, *, validate: Validate | None = 
                 measured.restart_clock()
             if stopping:
                 break
-        checkpoints.close()
     return state
 
 
@@ -103,7 +108,7 @@ class Measurements:
         seconds, waiting = now - self.clock, waited - self.waited
         self.clock, self.waited = now, waited
         flops = step_flops(self.run.model.config, latents, audio_tokens)
-        devices = self.run.mesh.devices.ravel()
+        devices = self.run.mesh.devices.ravel().tolist()
         timing = {"seconds": seconds, "waiting_for_input": min(1.0, waiting / seconds)}
         if jax.process_index() == 0:
             self.log.record(step, values | timing | speed(flops, latents[0], seconds, devices))
@@ -139,7 +144,8 @@ def _signals() -> Iterator[threading.Event]:
         stop.set()
         signal.signal(number, before[number])
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # With several processes JAX itself listens for SIGTERM and tells all of them (`_agreed`).
+    for number in (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ():
         before[number] = signal.signal(number, handle)
     try:
         yield stop

@@ -17,7 +17,7 @@ from stableavatar_jax.checkpoint import load_params, save_params
 from stableavatar_jax.config import FILE, ConfigError, read_config, to_json, write_config
 from stableavatar_jax.models.avatar import AvatarConfig, boxed_params
 from stableavatar_jax.models.dit import DiT
-from stableavatar_jax.sharding import RULES, initialise, make_mesh, shardings
+from stableavatar_jax.sharding import RULES, make_mesh, shardings
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
 from stableavatar_jax.training.state import TrainState, begin, boxed_state, make_optimizer, sampling_params
@@ -39,6 +39,8 @@ class Run:
     model: DiT
     abstract: TrainState
     """Shapes, dtypes and shardings of the state."""
+    init: Callable[[jax.Array], TrainState]
+    """Jitted: the state before the first step, its weights drawn from a key."""
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     """Jitted; the state it is given is given away. It compiles once for each shape of a batch."""
 
@@ -68,28 +70,33 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
     abstract = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.unbox(boxed), places
     )
-    optimizer = make_optimizer(config.optimizer)
-    step = make_train_step(model, config.step, config.optimizer, optimizer, seed=config.seed)
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), model.example())
+    init = lambda key: _begin(config, nn.unbox(model.init(key, *example)["params"]))  # noqa: E731
+    step = make_train_step(model, config.step, config.optimizer, make_optimizer(config.optimizer), seed=config.seed)
     whole = NamedSharding(mesh, PartitionSpec())
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, whole))
-    return Run(config, mesh, model, abstract, jitted)
+    return Run(
+        config, mesh, model, abstract, jax.jit(init, out_shardings=places),
+        jax.jit(step, donate_argnums=0, out_shardings=(places, whole)),
+    )
 
 
 def fresh_state(run: Run) -> TrainState:
     """The state before the first step, from the checkpoint's weights or drawn from the seed."""
     config = run.config
-    if config.checkpoint:
-        boxed = boxed_params(run.model)
-        with jax.set_mesh(run.mesh):
-            places = shardings(boxed, run.mesh)
-        params = load_params(config.checkpoint / "dit", nn.unbox(boxed), dtype="float32", shardings=places)
-    else:
-        params = initialise(run.model, jax.random.key(config.seed), run.mesh)
-    build = functools.partial(
-        begin, selection=config.train, optimizer=config.optimizer, lora=config.lora, seed=config.seed, dtype=config.dtype
-    )
+    if config.checkpoint is None:
+        with run.on_mesh():
+            return run.init(jax.random.key(config.seed))
+    boxed, places = boxed_params(run.model), jax.tree.map(lambda leaf: leaf.sharding, run.abstract)
+    with jax.set_mesh(run.mesh):
+        params = load_params(
+            config.checkpoint / "dit", nn.unbox(boxed), dtype="float32", shardings=shardings(boxed, run.mesh)
+        )
     with run.on_mesh():
-        return jax.jit(build, out_shardings=jax.tree.map(lambda x: x.sharding, run.abstract))(params)
+        return jax.jit(functools.partial(_begin, config), out_shardings=places)(params)
+
+
+def _begin(config: TrainConfig, params: Any) -> TrainState:
+    return begin(params, config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype)
 
 
 def settle(config: TrainConfig) -> TrainConfig:

@@ -31,7 +31,10 @@ class Checkpoints:
         self.folder = folder.absolute()
         keeping = [managers.LatestN(n=keep), managers.BestN(get_metric_fn=lambda m: m["loss"], reverse=True, n=1)]
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(keeping), cleanup_tmp_directories=True
+            preservation_policy=managers.AnyPreservationPolicy(keeping),
+            best_fn=lambda metrics: metrics["loss"],
+            best_mode="min",
+            cleanup_tmp_directories=True,
         )
         self.manager = ocp.CheckpointManager(self.folder / "checkpoints", options=options)
 
@@ -43,9 +46,7 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """Step of the checkpoint with the least loss."""
-        losses = {step: self.manager.metrics(step) for step in self.manager.all_steps()}
-        known = {step: metrics["loss"] for step, metrics in losses.items() if metrics}
-        return min(known, key=lambda step: known[step]) if known else None
+        return self.manager.best_step()
 
     def save(self, state: TrainState, data: Mapping[str, Any], loss: float) -> None:
         """Start to write a checkpoint, `loss` being the mean since the one before; `data` is the iterator's state."""

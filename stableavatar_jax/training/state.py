@@ -37,9 +37,13 @@ everything that hears; everything that hears (adapter, audio keys and values); L
 
 @flax.struct.dataclass
 class TrainState:
-    """State of a run after `step` steps. `params` and `frozen` together are the DiT's variables."""
+    """State of a run after `step` steps. `params` and `frozen` together are the DiT's variables.
 
-    step: Int[Array, ""]
+    Leaves are arrays, or what stands for them: shapes, or shardings.
+    """
+
+    step: Any
+    """Steps done, int32."""
     params: Tree
     """Trained variables, float32."""
     frozen: Tree
