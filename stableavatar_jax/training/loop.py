@@ -33,6 +33,7 @@ def train(run: Run, batches: Batches, *, validate: Validate | None = None) -> Tr
     """
     config = run.config
     with contextlib.closing(Checkpoints(config.run_dir, config.keep)) as checkpoints:
+        checkpoints.clear()
         if checkpoints.latest is None:
             state = fresh_state(run)
         else:

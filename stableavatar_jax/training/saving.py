@@ -6,6 +6,7 @@ once, the weights that do not change.
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from stableavatar_jax.checkpoint import load_params, save_params
 from stableavatar_jax.training.state import TrainState
+
+
+TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written; renamed when whole
 
 
 class TrainingError(RuntimeError):
@@ -34,9 +38,16 @@ class Checkpoints:
             preservation_policy=managers.AnyPreservationPolicy(keeping),
             best_fn=lambda metrics: metrics["loss"],
             best_mode="min",
-            cleanup_tmp_directories=True,
         )
         self.manager = ocp.CheckpointManager(self.folder / "checkpoints", options=options)
+
+    def clear(self) -> None:
+        """Remove what a killed run left half-written. (Orbax's own way does it while the next save is under way.)"""
+        if jax.process_index() == 0:
+            for leftover in (self.folder / "checkpoints").glob(f"*{TEMPORARY}*"):
+                shutil.rmtree(leftover)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("cleared")
 
     @property
     def latest(self) -> int | None:

@@ -1,5 +1,6 @@
 """A run: it resumes exactly, survives being killed, and says clearly why it stops."""
 
+import contextlib
 import csv
 import dataclasses
 import os
@@ -45,6 +46,11 @@ def assert_same_state(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+def latest(folder: Path):
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        return checkpoints.latest
+
+
 @pytest.fixture(scope="module")
 def run():
     return runs.prepare(config(accumulate=2))
@@ -63,7 +69,7 @@ def test_two_halves_equal_the_whole(run, whole, tmp_path):
     again = train(tmp_path, Synthetic(), run)
     assert_same_state(state, again)
     assert_same_run(folder, tmp_path)
-    assert Checkpoints(tmp_path).latest == 6
+    assert latest(tmp_path) == 6
 
 
 def test_killed_at_random_moments(run, whole, tmp_path):
@@ -104,7 +110,7 @@ def test_sigterm_saves_and_stops(run, whole, tmp_path):
             return super().__next__()
 
     stopped = int(train(tmp_path, Told(), run).step)
-    assert 0 < stopped < 6 and Checkpoints(tmp_path).latest == stopped
+    assert 0 < stopped < 6 and latest(tmp_path) == stopped
     done = train(tmp_path, Synthetic(), run)
     assert_same_state(whole[1], done)
 
@@ -114,23 +120,23 @@ def test_half_written_checkpoint_is_never_latest(run, tmp_path):
     half = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
     shutil.copytree(tmp_path / "checkpoints" / "2", half)
     (half / "_CHECKPOINT_METADATA").unlink()
-    assert Checkpoints(tmp_path).latest == 2
+    assert latest(tmp_path) == 2
     assert int(train(tmp_path, Synthetic(), run).step) == 6
-    assert not half.exists() and Checkpoints(tmp_path).latest == 6
+    assert not half.exists() and latest(tmp_path) == 6
 
 
 def test_last_and_best_are_kept(run, tmp_path):
     train(tmp_path, Synthetic(), run, steps=4, checkpoint_every=1)
     losses = {row["step"]: row["loss"] for row in read_rows(tmp_path / "metrics.csv")}
     best = min(losses, key=lambda step: losses[step])
-    kept = Checkpoints(tmp_path)
-    assert set(kept.manager.all_steps()) == {best, 4} and kept.best == best
+    with contextlib.closing(Checkpoints(tmp_path)) as kept:
+        assert set(kept.manager.all_steps()) == {best, 4} and kept.best == best
 
 
 def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
     with pytest.raises(TrainingError, match="step 3: loss and gradient_norm not finite"):
         train(tmp_path, Synthetic(broken_at=3), run, checkpoint_every=2)
-    assert Checkpoints(tmp_path).latest == 2
+    assert latest(tmp_path) == 2
 
 
 def test_another_run_is_refused(tmp_path):
@@ -158,7 +164,7 @@ def test_full_disk(tmp_path):
                            capture_output=True, text=True)
     assert "a checkpoint could not be written" in child.stdout, child.stderr[-2000:]
     assert "the last whole checkpoint is of step 1" in child.stdout
-    assert Checkpoints(tmp_path).latest == 1
+    assert latest(tmp_path) == 1
 
 
 def run_on_small_disk(folder: str):
@@ -167,7 +173,7 @@ def run_on_small_disk(folder: str):
     class Filling(Synthetic):
         def __next__(self):
             if self.place == 3:
-                wait_for(lambda: Checkpoints(Path(folder)).latest == 1, 30)
+                wait_for((Path(folder) / "checkpoints" / "1").exists, 30)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
             return super().__next__()
 

@@ -19,7 +19,7 @@ from stableavatar_jax.training.step import StepConfig
 MODEL = AvatarConfig(
     dit=DiTConfig(
         dim=32, ffn_dim=48, heads=2, layers=2, text_dim=12, text_len=6, image_dim=10, time_dim=16,
-        adapter=AudioAdapterConfig(audio_dim=8, dim=32),
+        adapter=AudioAdapterConfig(audio_dim=8, dim=32, blocks=1),
     ),
     umt5=UMT5Config(vocab=32, dim=12, attention_dim=12, ffn_dim=16, heads=2, layers=1),
     clip_vision=CLIPVisionConfig(image_size=28, dim=10, heads=2, layers=2, embedding_dim=4),
