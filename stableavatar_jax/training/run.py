@@ -71,7 +71,13 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.unbox(boxed), places
     )
     example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), model.example())
-    init = lambda key: _begin(config, nn.unbox(model.init(key, *example)["params"]))  # noqa: E731
+
+    def init(key: jax.Array) -> TrainState:
+        params = nn.unbox(model.init(key, *example)["params"])
+        if config.train == "all":  # Wan's own start: the velocity is zero, until the head has learned otherwise
+            params["head"]["kernel"] = jnp.zeros_like(params["head"]["kernel"])
+        return _begin(config, params)
+
     step = make_train_step(model, config.step, config.optimizer, make_optimizer(config.optimizer), seed=config.seed)
     whole = NamedSharding(mesh, PartitionSpec())
     return Run(
