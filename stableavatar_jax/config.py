@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal, TypeVar
 try:
     import tyro
 except ImportError:  # a bare machine that only trains: options are then read by `_parse_plain`
-    tyro = None
+    tyro = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
 FILE = "config.json"
 
-FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress] if tyro else Annotated[T, "from a preset"]
+_FIXED, _SUPPRESS = (tyro.conf.Fixed, tyro.conf.Suppress) if tyro else ("fixed", "suppressed")
+FromPreset = Annotated[T, _FIXED, _SUPPRESS]
 """`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
 
 
@@ -200,7 +201,7 @@ def _parse_plain(cls: type[T], argv: list[str], default: T | None) -> T:
 def _literal(text: str) -> Any:
     """A JSON value where the text is one, else the text."""
     try:
-        return {"True": True, "False": False, "None": None}[text] if text in ("True", "False", "None") else json.loads(text)
+        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
     except ValueError:
         return text
 

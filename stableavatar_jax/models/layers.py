@@ -38,9 +38,9 @@ class Linear(nn.Module):
         kernel = self.param("kernel", named(self.kernel_init, *self.axes), shape, self.param_dtype)
         y = jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype)
         if self.has_variable("lora", "down"):
-            down, up, scale = (self.get_variable("lora", name) for name in ("down", "up", "scale"))
-            low = jnp.asarray(x, self.dtype) @ jnp.asarray(down, self.dtype)
-            y = y + low @ jnp.asarray(up * scale, self.dtype)
+            factor = lambda name: self.get_variable("lora", name)  # noqa: E731
+            low = jnp.asarray(x, self.dtype) @ jnp.asarray(factor("down"), self.dtype)
+            y = y + low @ jnp.asarray(factor("up") * factor("scale"), self.dtype)
         if not self.use_bias:
             return y
         bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,), self.param_dtype)

@@ -28,7 +28,7 @@ class TrainConfig:
     seed."""
     data: Path | None = None
     """Folder of precomputed records, made by `python -m stableavatar_jax.data precompute`."""
-    run_dir: Path | None = None
+    run_dir: Path = Path("runs/train")
     """Where everything is written, and what a run goes on from."""
     steps: int = 1000
     """Steps of the whole run, those done before it was continued included."""

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from stableavatar_jax.training.batches import Batches, Ready, Reader
+from stableavatar_jax.training.batches import Batches, Reader, Ready
 from stableavatar_jax.training.logs import Log
 from stableavatar_jax.training.run import Run, fresh_state
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
@@ -139,11 +139,11 @@ def _signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
 
     def handle(number, frame):
         stop.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     # With several processes JAX itself listens for SIGTERM and tells all of them (`_agreed`).
     for number in (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ():

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from stableavatar_jax.sharding import RULES, make_mesh, shardings
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
 from stableavatar_jax.training.state import TrainState, begin, boxed_state, make_optimizer, sampling_params
-from stableavatar_jax.training.step import Batch, Metrics, make_train_step
+from stableavatar_jax.training.step import make_train_step
 
 # Options that a run may be continued with other values of: they change how long it goes on and what is seen of it.
 FREE = {
@@ -39,10 +39,10 @@ class Run:
     model: DiT
     abstract: TrainState
     """Shapes, dtypes and shardings of the state."""
-    init: Callable[[jax.Array], TrainState]
+    init: jax.stages.Wrapped
     """Jitted: the state before the first step, its weights drawn from a key."""
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    """Jitted; the state it is given is given away. It compiles once for each shape of a batch."""
+    step: jax.stages.Wrapped
+    """Jitted `step.make_train_step`; the state it is given is given away. It compiles once for each shape of a batch."""
 
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:
@@ -112,8 +112,6 @@ def settle(config: TrainConfig) -> TrainConfig:
     """
     if config.checkpoint:
         config = dataclasses.replace(config, model=read_config(config.checkpoint, AvatarConfig))
-    if config.run_dir is None:
-        raise ConfigError("--run-dir is needed: the folder where checkpoints and measurements go")
     if not (config.run_dir / FILE).exists():
         write_config(config.run_dir, config)
         return config

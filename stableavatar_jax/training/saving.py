@@ -20,7 +20,6 @@ from orbax.checkpoint import checkpoint_managers as managers
 from stableavatar_jax.checkpoint import load_params, save_params
 from stableavatar_jax.training.state import TrainState
 
-
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written; renamed when whole
 
 

@@ -4,6 +4,7 @@ The DiT's variables are cut in two by the path of each leaf: trained leaves are 
 and an average, frozen ones stand in the compute dtype with neither.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -49,7 +50,7 @@ class TrainState:
     frozen: Tree
     """The other variables, in the compute dtype."""
     optimizer: optax.OptState
-    ema: Tree | None
+    ema: Any
     """Running average of `params`, or None."""
 
 
@@ -86,7 +87,7 @@ class OptimizerConfig:
 class ClipState(NamedTuple):
     """Steps taken so far."""
 
-    count: Int[Array, ""]
+    step: Int[Array, ""]
 
 
 def learning_rate(config: OptimizerConfig) -> optax.Schedule:
@@ -107,8 +108,8 @@ def clip_gradients(config: OptimizerConfig) -> optax.GradientTransformation:
 
     def update(grads, state, params=None):
         norm = optax.tree.norm(grads)
-        scale = jnp.minimum(1.0, clip_limit(norm, state.count, config) / (norm + 1e-6))
-        return jax.tree.map(lambda g: g * scale, grads), ClipState(state.count + 1)
+        scale = jnp.minimum(1.0, clip_limit(norm, state.step, config) / (norm + 1e-6))
+        return jax.tree.map(lambda g: g * scale, grads), ClipState(state.step + 1)
 
     return optax.GradientTransformation(lambda params: ClipState(jnp.zeros((), jnp.int32)), update)
 
@@ -142,7 +143,13 @@ def join(trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
 
 
 def begin(
-    params: Mapping[str, Any], selection: Selection, optimizer: OptimizerConfig, lora: LoRAConfig, *, seed: int, dtype: str
+    params: Mapping[str, Any],
+    selection: Selection,
+    optimizer: OptimizerConfig,
+    lora: LoRAConfig,
+    *,
+    seed: int,
+    dtype: str,
 ) -> TrainState:
     """The state before the first step, around a DiT's params (whose leaves may carry axis names).
 
@@ -186,7 +193,8 @@ def advance(state: TrainState, grads: Tree, optimizer: optax.GradientTransformat
     if state.ema is not None:
         decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), state.ema, params)
-    return state.replace(step=state.step + 1, params=params, optimizer=moments, ema=average)
+    return dataclasses.replace(
+        state, step=state.step + 1, params=params, optimizer=moments, ema=average)
 
 
 def sampling_params(state: TrainState) -> Tree:

@@ -92,8 +92,9 @@ def row_losses(
     batch = {name: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in batch.items()}
     x0 = vae.add_noise(batch["latents_mean"], batch["latents_logvar"], draws.posterior)
     given = vae.add_noise(batch["reference_mean"], batch["reference_logvar"], draws.reference_posterior)
-    mask = jnp.broadcast_to(masks.first_frame_given(x0.shape[1:4]), (*x0.shape[:4], 4))
-    velocity = model.apply(
+    rows, frames, height, width, _ = x0.shape
+    mask = jnp.broadcast_to(masks.first_frame_given((frames, height, width)), (rows, frames, height, width, 4))
+    velocity: Any = model.apply(
         variables,
         flow.add_noise(x0, draws.noise, draws.level),
         flow.LEVELS * draws.level,
@@ -169,7 +170,12 @@ def measure(rows: dict[str, Array], draws: Draws, grads: Any, state: TrainState,
 
 
 def make_train_step(
-    model: DiT, config: StepConfig, optimizer: OptimizerConfig, transformation: optax.GradientTransformation, *, seed: int
+    model: DiT,
+    config: StepConfig,
+    optimizer: OptimizerConfig,
+    transformation: optax.GradientTransformation,
+    *,
+    seed: int,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`step(state, batch) -> (state, metrics)`, a pure function; randomness is folded from the seed and the step.
 

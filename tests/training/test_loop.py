@@ -79,8 +79,9 @@ def test_killed_at_random_moments(run, whole, tmp_path):
     script = "import tests.training.test_loop as t, sys; t.run_slowly(sys.argv[1])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for _ in range(3):
-        child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment, stderr=subprocess.DEVNULL)
-        wait_for(lambda: (tmp_path / "metrics.csv").exists() or child.poll() is not None, 60)
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        wait_for((tmp_path / "metrics.csv").exists, 60)
         time.sleep(moments.uniform(0.0, 1.2))
         child.kill()
         child.wait()

@@ -110,7 +110,7 @@ def test_average_follows_its_rule():
         decay = (1 + step) / (10 + step)
         want = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, want, state.params)  # noqa: B023
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.ema, want)
-    assert states.begin({}, "all", dataclasses.replace(OPTIMIZER, ema=0.0), LoRAConfig(), seed=0, dtype="float32").ema is None
+    assert begin("adapter", optimizer=dataclasses.replace(OPTIMIZER, ema=0.0)).ema is None
 
 
 def test_bfloat16_computes_near_float32():
