@@ -38,7 +38,7 @@ class Linear(nn.Module):
         kernel = self.param("kernel", named(self.kernel_init, *self.axes), shape, self.param_dtype)
         y = jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype)
         if self.has_variable("lora", "down"):
-            factor = lambda name: self.get_variable("lora", name)  # noqa: E731
+            factor: Callable[[str], Array] = lambda name: self.get_variable("lora", name)  # noqa: E731
             low = jnp.asarray(x, self.dtype) @ jnp.asarray(factor("down"), self.dtype)
             y = y + low @ jnp.asarray(factor("up") * factor("scale"), self.dtype)
         if not self.use_bias:

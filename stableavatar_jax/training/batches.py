@@ -77,8 +77,8 @@ class Reader:
         while not self._stopped.is_set():
             try:
                 batch = next(self._batches)  # type: ignore[call-overload]
-                on_device = {k: jax.make_array_from_process_local_data(self._rows, np.asarray(v)) for k, v in batch.items()}
-                ready = Ready(on_device, self._batches.get_state())
+                place = lambda x: jax.make_array_from_process_local_data(self._rows, np.asarray(x))  # noqa: E731
+                ready = Ready({name: place(x) for name, x in batch.items()}, self._batches.get_state())
             except BaseException as error:  # the loop raises it where the batch was due
                 ready = error
             self._queue.put(ready)

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Log:
         self.rows = [row for row in read_rows(self.path) if row["step"] <= start]
         self.recent: list[Mapping[str, float]] = []
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = None
+        self._file: IO[str] | None = None
         if self.rows:
             self._open(list(self.rows[0]), self.rows)
         self._board = _tensorboard(folder, start)
@@ -33,10 +33,9 @@ class Log:
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Take the measurements of a step; the names are those of the first step's."""
         row = {"step": step, **values}
-        if self._file is None:
-            self._open(list(row), [])
+        file = self._file or self._open(list(row), [])
         self._writer.writerow({name: _text(value) for name, value in row.items()})
-        self._file.flush()
+        file.flush()  # a killed run keeps every step
         self.recent.append(values)
         if step % self.every == 0:
             self._report(step)
@@ -51,7 +50,7 @@ class Log:
         if self._file:
             plot_loss(self.path, self.folder / "loss.png")
 
-    def _open(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    def _open(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> IO[str]:
         """Start the file, or start it again with the rows that are kept, whole or not at all."""
         partial = self.path.with_name(f".{FILE}.partial")
         with partial.open("w", newline="") as file:
@@ -59,8 +58,9 @@ class Log:
             writer.writeheader()
             writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
         partial.replace(self.path)
-        self._file = self.path.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, names)
+        self._file = file = self.path.open("a", newline="")
+        self._writer = csv.DictWriter(file, names)
+        return file
 
     def _report(self, step: int) -> None:
         """Means since the last report; of the rows that have a value."""

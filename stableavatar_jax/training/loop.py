@@ -120,8 +120,8 @@ def _check_finite(step: int, values: Mapping[str, float]) -> None:
     if bad:
         shown = ", ".join(f"{name} {value:.3g}" for name, value in values.items() if math.isfinite(value))
         raise TrainingError(
-            f"step {step}: {' and '.join(bad)} not finite ({shown}); nothing was saved since the last checkpoint. Look for "
-            "records that are not finite (python -m stableavatar_jax.data inspect), or lower the learning rate"
+            f"step {step}: {' and '.join(bad)} not finite ({shown}); nothing was saved since the last checkpoint. Look "
+            "for records that are not finite (python -m stableavatar_jax.data inspect), or lower the learning rate"
         )
 
 

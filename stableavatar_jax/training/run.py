@@ -42,7 +42,7 @@ class Run:
     init: jax.stages.Wrapped
     """Jitted: the state before the first step, its weights drawn from a key."""
     step: jax.stages.Wrapped
-    """Jitted `step.make_train_step`; the state it is given is given away. It compiles once for each shape of a batch."""
+    """Jitted `make_train_step`; the state it is given is given away. It compiles once for each shape of a batch."""
 
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:
@@ -60,8 +60,8 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
     spread = mesh.shape["data"] * mesh.shape["fsdp"]
     if config.batch % (spread * config.step.accumulate):
         raise ValueError(
-            f"a batch of {config.batch} rows in {config.step.accumulate} parts cannot be spread evenly over data x fsdp "
-            f"= {spread} devices; use a multiple of {spread * config.step.accumulate}, or set --mesh.context"
+            f"a batch of {config.batch} rows in {config.step.accumulate} parts cannot be spread evenly over data x "
+            f"fsdp = {spread} devices; use a multiple of {spread * config.step.accumulate}, or set --mesh.context"
         )
     model = config.dit()
     boxed = boxed_state(model, config.train, config.optimizer, config.lora, dtype=config.dtype)
@@ -162,7 +162,7 @@ def compiled_memory(config: TrainConfig) -> dict[str, float]:
         "audio": shaped(2 * frames - 1, c.adapter.audio_dim), "face_mask": shaped(*size), "lip_mask": shaped(*size),
     }
     with run.on_mesh():
-        memory = run.step.lower(run.abstract, batch).compile().memory_analysis()
+        memory: Any = run.step.lower(run.abstract, batch).compile().memory_analysis()
     state = sum(_bytes(leaf) for leaf in jax.tree.leaves(run.abstract))
     gib = {
         "state": state, "batch": memory.argument_size_in_bytes - state, "temporary": memory.temp_size_in_bytes,

@@ -93,14 +93,14 @@ class Checkpoints:
             first = (str(error).splitlines() or [""])[0][:300]
             folder = self.folder / "checkpoints" / str(step)
             raise TrainingError(
-                f"{folder}: cannot be read ({type(error).__name__}: {first}); remove it to go on from the one before, or "
-                "start with a new --run-dir"
+                f"{folder}: cannot be read ({type(error).__name__}: {first}); remove it to go on from the one before, "
+                "or start with a new --run-dir"
             ) from error
         hosts = saved["data"]["hosts"]
         if len(hosts) != jax.process_count():
             raise TrainingError(
-                f"{self.folder}: written by {len(hosts)} processes, this run has {jax.process_count()}; the place in the "
-                "data is each process's own, so go on with as many"
+                f"{self.folder}: written by {len(hosts)} processes, this run has {jax.process_count()}; the place in "
+                "the data is each process's own, so go on with as many"
             )
         state = TrainState(frozen=frozen, **saved["state"])
         return state, hosts[jax.process_index()]
@@ -123,8 +123,8 @@ class Checkpoints:
             first = (str(error).splitlines() or [""])[0][:300]
             kept = f"the last whole checkpoint is of step {self.latest}" if self.latest else "none is whole yet"
             raise TrainingError(
-                f"{self.folder}: a checkpoint could not be written ({type(error).__name__}: {first}); {kept}. Free some "
-                "space there and give the same command again"
+                f"{self.folder}: a checkpoint could not be written ({type(error).__name__}: {first}); {kept}. Free "
+                "some space there and give the same command again"
             ) from error
 
 

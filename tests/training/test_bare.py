@@ -24,8 +24,8 @@ sys.meta_path.insert(0, Missing())
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", BARE + script, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True, cwd=ROOT)
+    command, environment = [sys.executable, "-c", BARE + script, *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
 
 
 def test_training_runs(tmp_path):

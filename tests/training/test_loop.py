@@ -30,8 +30,11 @@ TIMES = {"seconds", "waiting_for_input", "samples_per_second", "tflops_per_chip"
 
 def assert_same_run(one: Path, other: Path):
     """The same numbers for every step, but for the times."""
-    rows = [[{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(d / "metrics.csv")] for d in (one, other)]
-    np.testing.assert_equal(*rows)
+
+    def rows(folder):
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(folder / "metrics.csv")]
+
+    np.testing.assert_equal(rows(one), rows(other))
 
 
 def train(folder: Path, batches, run=None, **changes):
