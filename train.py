@@ -1,5 +1,6 @@
 """Train the DiT on precomputed records, or go on with a run: `python train.py --help`."""
 
+import contextlib
 import sys
 
 import jax
@@ -31,13 +32,11 @@ def train(config: TrainConfig) -> int:
 
     if config.data is None:
         raise ConfigError("--data is needed: a folder made by `python -m stableavatar_jax.data precompute`")
-    from stableavatar_jax.data import records
+    from stableavatar_jax.data.pipeline import open_records
 
-    rows = config.batch // jax.process_count()
-    batches = records.open_batches(
-        config.data, rows=rows, seed=config.seed, process=jax.process_index(), processes=jax.process_count()
-    )
-    step = int(loop.train(run.prepare(run.settle(config)), batches).step)
+    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
+    with contextlib.closing(open_records(config.data, batch=config.batch, seed=config.seed, **hosts)) as batches:
+        step = int(loop.train(run.prepare(run.settle(config)), batches).step)
     print(f"{config.run_dir}: {step} of {config.steps} steps are done and saved", file=sys.stderr)
     return 0 if step >= config.steps else 143
 

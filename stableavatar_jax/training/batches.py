@@ -17,7 +17,8 @@ AHEAD = 2  # batches read before they are asked for
 class Batches(Protocol):
     """What training reads: batches (dicts of NumPy arrays) without end, from a place that can be kept and set.
 
-    Grain's iterators and `data/records.py` are such. In a multi-process run each process reads its own rows.
+    `data.pipeline.open_records` gives such. In a multi-process run each process reads its own rows of the same batch,
+    and the place is the same for all, so a run may go on with another number of processes.
     """
 
     def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]: ...

@@ -5,14 +5,12 @@ once, the weights that do not change.
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
@@ -69,7 +67,7 @@ class Checkpoints:
             self.manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_changing(state)), data=ocp.args.JsonSave({"hosts": _gather(data)})
+                    state=ocp.args.StandardSave(_changing(state)), data=ocp.args.JsonSave(dict(data))
                 ),
                 metrics={"loss": loss},
             )
@@ -96,14 +94,8 @@ class Checkpoints:
                 f"{folder}: cannot be read ({type(error).__name__}: {first}); remove it to go on from the one before, "
                 "or start with a new --run-dir"
             ) from error
-        hosts = saved["data"]["hosts"]
-        if len(hosts) != jax.process_count():
-            raise TrainingError(
-                f"{self.folder}: written by {len(hosts)} processes, this run has {jax.process_count()}; the place in "
-                "the data is each process's own, so go on with as many"
-            )
         state = TrainState(frozen=frozen, **saved["state"])
-        return state, hosts[jax.process_index()]
+        return state, saved["data"]
 
     def wait(self) -> None:
         """Return when all is written."""
@@ -131,14 +123,3 @@ class Checkpoints:
 def _changing(state: TrainState) -> dict[str, Any]:
     """What differs from checkpoint to checkpoint."""
     return {"step": state.step, "params": state.params, "optimizer": state.optimizer, "ema": state.ema}
-
-
-def _gather(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every process's iterator state."""
-    if jax.process_count() == 1:
-        return [dict(data)]
-    text = np.frombuffer(json.dumps(data).encode(), np.uint8)
-    longest = int(multihost_utils.process_allgather(np.asarray(text.size)).max())
-    padded = np.full(longest, ord(" "), np.uint8)
-    padded[: text.size] = text
-    return [json.loads(bytes(row)) for row in np.asarray(multihost_utils.process_allgather(padded))]
