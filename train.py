@@ -42,11 +42,15 @@ def train(config: TrainConfig) -> int:
 
 
 def export(config: TrainConfig) -> int:
-    """Write the run's best weights as a model directory."""
+    """Write the run's best weights as a model directory, and a LoRA by the release's names beside them."""
     from stableavatar_jax.training import run
 
     config = run.settle(config)
-    step = run.export(config, config.export)
+    step, lora = run.export(config, config.export)
+    if lora:
+        from convert.lora import save_lora
+
+        save_lora(config.export / "lora.safetensors", lora)
     print(f"{config.export}: the weights of step {step}")
     return 0
 

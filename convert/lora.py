@@ -69,6 +69,13 @@ def export_lora(lora: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
         yield from ((f"{name}.{kind}", np.array(x, order="C")) for kind, x in zip(KINDS, tensors, strict=True))
 
 
+def save_lora(path: Path, lora: Mapping[str, Any]) -> None:
+    """Write a LoRA tree as a safetensors file in the release's format."""
+    from safetensors.numpy import save_file
+
+    save_file(dict(export_lora(lora)), path)
+
+
 def _table(layers: int) -> dict[str, Rule]:
     """The rule of every map that may have factors, by the release's name of it."""
     config = dataclasses.replace(DiTConfig(), layers=layers)

@@ -20,7 +20,7 @@ from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.sharding import RULES, make_mesh, shardings
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
-from stableavatar_jax.training.state import TrainState, begin, boxed_state, make_optimizer, sampling_params
+from stableavatar_jax.training.state import TrainState, Tree, begin, boxed_state, join, make_optimizer, merged
 from stableavatar_jax.training.step import make_train_step
 
 # Options that a run may be continued with other values of: they change how long it goes on and what is seen of it.
@@ -124,11 +124,12 @@ def settle(config: TrainConfig) -> TrainConfig:
     return config
 
 
-def export(config: TrainConfig, output: Path) -> int:
-    """Write the best checkpoint's weights as a model directory for `sample.py`, and return their step.
+def export(config: TrainConfig, output: Path) -> tuple[int, Tree | None]:
+    """Write the best checkpoint's weights as a model directory for `sample.py`; return their step, and their LoRA.
 
     The average is taken where there is one, and a LoRA is merged in. The encoders' folders are those of the model
-    directory the run started from, linked.
+    directory the run started from, linked. Raises TrainingError where there is no checkpoint, CheckpointError where
+    the directory holds weights already.
     """
     run = prepare(config)
     checkpoints = Checkpoints(config.run_dir)
@@ -137,14 +138,15 @@ def export(config: TrainConfig, output: Path) -> int:
         raise TrainingError(f"{config.run_dir}: no whole checkpoint to export")
     state, _ = checkpoints.restore(run.abstract, step)
     checkpoints.close()
+    variables = join(state.ema or state.params, state.frozen)
     output.mkdir(parents=True, exist_ok=True)
     with run.on_mesh():
-        save_params(output / "dit", jax.jit(sampling_params)(state))
+        save_params(output / "dit", jax.jit(merged)(variables))
     for other in sorted(config.checkpoint.iterdir()) if config.checkpoint else ():
         if other.name not in ("dit", FILE) and not (output / other.name).exists():
             (output / other.name).symlink_to(other.absolute())
     write_config(output, config.model)
-    return step
+    return step, variables.get("lora")
 
 
 def compiled_memory(config: TrainConfig) -> dict[str, float]:

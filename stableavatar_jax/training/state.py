@@ -197,7 +197,6 @@ def advance(state: TrainState, grads: Tree, optimizer: optax.GradientTransformat
         state, step=state.step + 1, params=params, optimizer=moments, ema=average)
 
 
-def sampling_params(state: TrainState) -> Tree:
-    """The DiT's params to sample with: the average where there is one, with a LoRA merged in."""
-    variables = join(state.ema if state.ema is not None else state.params, state.frozen)
-    return loras.merge(variables["params"], variables["lora"]) if "lora" in variables else variables["params"]
+def merged(variables: Mapping[str, Any]) -> Tree:
+    """The DiT's params to sample with: a LoRA among the variables is merged in."""
+    return loras.merge(variables["params"], variables["lora"]) if "lora" in variables else dict(variables["params"])

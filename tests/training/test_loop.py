@@ -17,9 +17,14 @@ import jax
 import numpy as np
 import pytest
 
-from stableavatar_jax.config import ConfigError
+from convert.lora import load_lora, save_lora
+from stableavatar_jax.checkpoint import load_params
+from stableavatar_jax.config import ConfigError, read_config
+from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part
+from stableavatar_jax.models.lora import LoRAConfig
 from stableavatar_jax.training import loop
 from stableavatar_jax.training import run as runs
+from stableavatar_jax.training import state as states
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
 from tests.training.tiny import Synthetic, config
@@ -135,6 +140,20 @@ def test_last_and_best_are_kept(run, tmp_path):
     best = min(losses, key=lambda step: losses[step])
     with contextlib.closing(Checkpoints(tmp_path)) as kept:
         assert set(kept.manager.all_steps()) == {best, 4} and kept.best == best
+
+
+def test_export_is_the_average_of_the_best(tmp_path):
+    """A LoRA run's weights, merged, and its LoRA alone in the release's format."""
+    options = config(run_dir=tmp_path, steps=1, train="lora", lora=LoRAConfig(rank=2))
+    state = loop.train(runs.prepare(runs.settle(options)), Synthetic())
+    step, lora = runs.export(options, tmp_path / "model")
+    variables = states.join(state.ema, state.frozen)
+    model = read_config(tmp_path / "model", AvatarConfig)
+    params = load_params(tmp_path / "model" / "dit", abstract_params(part(model, "dit")))
+    assert step == 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states.merged(variables), params)
+    save_lora(tmp_path / "lora.safetensors", lora)
+    assert_same_state(load_lora(tmp_path / "lora.safetensors"), variables["lora"])
 
 
 def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
