@@ -7,18 +7,7 @@ values: the audio projection has a stage of width 2048 more, padded audio slots 
 released kernel does, and in `cfg` no audio means the adapter on silence.
 """
 
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.models.dit import DiTConfig
+from configs.models import avatar_14b
 from stableavatar_jax.sampling.jobs import SampleConfig
 
-dit = DiTConfig(
-    dim=5120,
-    ffn_dim=13824,
-    heads=40,
-    layers=40,
-    adapter=AudioAdapterConfig(dim=5120, projection_dims=(2048,)),
-    mask_padding=True,
-)
-
-config = SampleConfig(model=AvatarConfig(dit=dit), cfg_null="silence")
+config = SampleConfig(model=avatar_14b, cfg_null="silence")

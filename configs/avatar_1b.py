@@ -7,7 +7,7 @@
 is masked; 50 Euler steps at shift 5.
 """
 
-from stableavatar_jax.models.avatar import AvatarConfig
+from configs.models import avatar_1b
 from stableavatar_jax.sampling.jobs import SampleConfig
 
-config = SampleConfig(model=AvatarConfig())
+config = SampleConfig(model=avatar_1b)

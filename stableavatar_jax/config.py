@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import tyro
+try:
+    import tyro
+except ImportError:  # a bare machine that only trains: options are then read by `_parse_plain`
+    tyro = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
 FILE = "config.json"
 
-FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
+_FIXED, _SUPPRESS = (tyro.conf.Fixed, tyro.conf.Suppress) if tyro else ("fixed", "suppressed")
+FromPreset = Annotated[T, _FIXED, _SUPPRESS]
 """`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
 
 
@@ -164,12 +168,46 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = N
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    if tyro is None:
+        return _parse_plain(cls, rest, default)
     about = f"{cls.__doc__}\n\n--config configs/NAME.py takes all defaults from a preset; other options change them."
     try:
         return tyro.cli(cls, args=rest, default=default, description=about)
     except ValueError as error:  # two options that do not go together, or a value out of its range
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _parse_plain(cls: type[T], argv: list[str], default: T | None) -> T:
+    """`parse` where tyro is missing: `--name value` or `--name=value` for every option, also `--outer.name value`;
+    a switch is `--name` or `--no-name`."""
+    options = [option for argument in argv for option in argument.split("=", 1)]
+    plain = {} if default is None else to_json(default)
+    try:
+        while options:
+            name = options.pop(0)
+            if name in ("-h", "--help") or not name.startswith("--"):
+                raise ConfigError(f"{cls.__doc__}\nThe options' help needs tyro (pip install tyro), which is missing.")
+            off, keys = name.startswith("--no-"), name.removeprefix("--no-").removeprefix("--").replace("-", "_")
+            at, value = plain, not off
+            if not off and options and not options[0].startswith("--"):
+                value = _literal(options.pop(0))
+            *outer, last = keys.split(".")
+            for key in outer:
+                at = at.setdefault(key, {})
+            at[last] = value
+        return from_json(cls, plain, file="command line")
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _literal(text: str) -> Any:
+    """A JSON value where the text is one, else the text."""
+    try:
+        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
+    except ValueError:
+        return text
 
 
 def _take(argv: list[str], option: str) -> str | None:

@@ -32,9 +32,26 @@ def target_velocity(x0: Float[Array, "*shape"], noise: Float[Array, "*shape"]) -
     return noise - x0
 
 
-def draw_noise_level(key: Key[Array, ""], shape: tuple[int, ...], k: float = 5.0) -> Float[Array, "..."]:
-    """Noise levels of a training step, `shift(uniform, k)`."""
-    return shift(jax.random.uniform(key, shape), k)
+def training_level(index: Any, k: float = 5.0) -> Any:
+    """Noise level at an index 0..999 of the training table, which falls from 1 and is shifted once (release)."""
+    return shift((LEVELS - index) / LEVELS, k)
+
+
+def strata(rows: int) -> Int[np.ndarray, "rows 2"]:
+    """Range of training levels (first, one past the last) that each row of a batch draws from.
+
+    As the release spreads its devices: the rows fall into groups, as many as divide both them and the levels, and each
+    group has a share of the levels to itself. A batch then holds low and high noise alike.
+    """
+    groups = max(n for n in range(1, rows + 1) if rows % n == 0 and LEVELS % n == 0)
+    group, width = np.arange(rows) // (rows // groups), LEVELS // groups
+    return np.stack([group * width, (group + 1) * width], axis=1)
+
+
+def draw_noise_level(key: Key[Array, ""], rows: int, k: float = 5.0) -> Float[Array, "rows"]:
+    """Noise levels of a training step, `shift(uniform, k)`, the uniform draw of each row from its own stratum."""
+    first, last = jnp.asarray(strata(rows), jnp.float32).T / LEVELS
+    return shift(jax.random.uniform(key, (rows,), minval=first, maxval=last), k)
 
 
 def frame_noise(

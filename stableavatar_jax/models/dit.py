@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from stableavatar_jax.models.audio_adapter import AudioAdapter, AudioSlots
-from stableavatar_jax.models.dit_block import MLP, Block, DiTConfig, Evaluation, ImageEmbedding
+from stableavatar_jax.models.dit_block import MLP, SAVED, Block, DiTConfig, Evaluation, ImageEmbedding
 from stableavatar_jax.models.layers import LayerNorm, Linear, modulate, named
 from stableavatar_jax.models.rope import rope_tables, sinusoid
 from stableavatar_jax.shapes import Array, Bool, Float
@@ -171,16 +172,29 @@ class DiT(nn.Module):
     def _over_layers(self, body: Callable) -> Callable:
         """`body(block, carry, xs)` over all blocks in one loop, whose parameters are stacked along "layers"."""
         c = self.config
-        if c.remat == "full":
-            body = nn.remat(body, prevent_cse=False)
+        if c.remat != "none":
+            body = nn.remat(body, prevent_cse=False, policy=_keep(c.remat))
         return nn.scan(
             body,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
             length=c.layers,
             unroll=c.unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
+
+
+def _keep(remat: str) -> Callable | None:
+    """What the backward pass keeps of a block, as a policy of jax.checkpoint."""
+    policies = jax.checkpoint_policies
+    if remat == "names":
+        return policies.save_only_these_names(*SAVED)
+    if remat == "offload":
+        return policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[], names_which_can_be_offloaded=list(SAVED),
+            offload_src="device", offload_dst="pinned_host",
+        )
+    return None
 
 
 def patchify(z: Float[Array, "B F H W C"], patch: tuple[int, int, int]) -> Float[Array, "B L P"]:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+from jax.ad_checkpoint import checkpoint_name
 
 from stableavatar_jax.models.attention import attention
 from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
@@ -16,6 +17,10 @@ from stableavatar_jax.models.rope import rotate
 from stableavatar_jax.shapes import Array, Bool, Float
 
 KeysValues = tuple[Array, Array]
+
+SAVED = ("self_attention", "cross_attention", "ffn_up")
+"""Names of what remat `names` and `offload` keep: what attention read, before its output projection, and the
+feed-forward before its activation. Together they spare a quarter to a half of the recomputed products."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +53,9 @@ class DiTConfig:
     """The audio adapter nested in it."""
     mask_padding: bool = False
     """Whether padded audio slots are hidden from attention (the 14B release's kernel) or read (1.3B)."""
-    remat: Literal["none", "full"] = "none"
-    """What the backward pass computes again instead of keeping: nothing, or every block."""
+    remat: Literal["none", "full", "names", "offload"] = "none"
+    """What the backward pass computes again instead of keeping: nothing; every block; every block but what is named
+    in `SAVED`; the same with the named kept in the host's memory."""
     unroll: int = 1
     """Blocks laid out side by side in the compiled loop; `layers` is the plain loop."""
     dtype: str = "float32"
@@ -91,6 +97,7 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
         """Up, activate, down."""
         x = Linear(self.hidden, ("embed", "mlp"), dtype=self.dtype, param_dtype=self.param_dtype, name="up")(x)
+        x = checkpoint_name(x, "ffn_up")
         return Linear(self.features, ("mlp", "embed"), dtype=self.dtype, param_dtype=self.param_dtype, name="down")(
             self.activation(x)
         )
@@ -128,7 +135,7 @@ class SelfAttention(nn.Module):
         k = RMSNorm(param_dtype=c.param_dtype, name="norm_k")(linear("k")(x))
         q, k, v = (_split_heads(a, c.heads) for a in (q, k, linear("v")(x)))
         out = attention(rotate(q, *rope), rotate(k, *rope), v)
-        return linear("o", ("heads", "embed"))(_join_heads(out))
+        return linear("o", ("heads", "embed"))(checkpoint_name(_join_heads(out), "self_attention"))
 
 
 class CrossAttention(nn.Module):
@@ -169,7 +176,8 @@ class CrossAttention(nn.Module):
         q = _split_heads(self.norm_q(self.q(x)), heads)
         out = sum(attention(q, *(_split_heads(a, heads) for a in pair)) for pair in (text, image))
         k, v = (rearrange(p(shared.audio), "B F n (N K) -> B F n N K", N=heads) for p in (self.k_audio, self.v_audio))
-        return self.o(_join_heads(out + _audio_attention(q, k, v, shared.audio_mask, shared.clip_level)))
+        out = out + _audio_attention(q, k, v, shared.audio_mask, shared.clip_level)
+        return self.o(checkpoint_name(_join_heads(out), "cross_attention"))
 
 
 class Block(nn.Module):

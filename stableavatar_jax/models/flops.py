@@ -1,5 +1,7 @@
 """Floating-point operations of one evaluation of the DiT: two for every multiply-add of a matrix product."""
 
+import dataclasses
+
 from stableavatar_jax.models.dit_block import DiTConfig
 
 IMAGE_TOKENS = 257
@@ -26,3 +28,26 @@ def dit_flops(
     refine = c.adapter.blocks * (4 * tokens * c.dim**2 + audio_tokens * (4 + 8) * c.dim**2)
     refine += 2 * audio_tokens * c.dim**2
     return float(branches * (c.layers * block + ends) + audios * refine)
+
+
+def train_flops(config: DiTConfig, latent_shape: tuple[int, int, int], *, slot: int = 15) -> tuple[float, float]:
+    """Operations of a training step on one row: what learning needs, and what is done with `config.remat`.
+
+    Learning needs the forward pass, keys and values of text and picture included, and twice as much for the backward
+    pass (frozen weights save some of it, which is not counted). Remat adds the blocks' forward pass once more, without
+    the feed-forward's second product, whose result nothing reads, and without what is kept by name.
+    """
+    c, (frames, height, width) = config, latent_shape
+    tokens = frames * height * width // (c.patch[0] * c.patch[1] * c.patch[2])
+    context = 4 * (c.text_len + IMAGE_TOKENS) * c.dim**2
+    embeddings = 2 * c.text_len * c.dim * (c.text_dim + c.dim)
+    embeddings += 2 * IMAGE_TOKENS * c.image_dim * (c.image_dim + c.dim)
+    blocks = c.layers * (dit_flops(_only_block(c), latent_shape, audios=0, slot=slot) + context)
+    forward = dit_flops(c, latent_shape, slot=slot) + c.layers * context + embeddings
+    product = 2 * tokens * c.dim * c.ffn_dim * c.layers  # one of the feed-forward's two
+    again = {"none": 0, "full": blocks - product, "names": blocks - 2 * product, "offload": blocks - 2 * product}
+    return 3 * forward, 3 * forward + again[c.remat]
+
+
+def _only_block(config: DiTConfig) -> DiTConfig:
+    return dataclasses.replace(config, layers=1, in_channels=0, out_channels=0)

@@ -20,7 +20,8 @@ def named(init: Callable[..., Array], *axes: str | None) -> Callable[..., Any]:
 class Linear(nn.Module):
     """`x @ kernel + bias` on the last axis, computed in `dtype`; the kernel is stored `[in, out]`.
 
-    `axes` names the kernel's two axes. The bias follows the second. Matrix products accumulate in float32.
+    `axes` names the kernel's two axes. The bias follows the second. Matrix products accumulate in float32. Where the
+    collection "lora" holds factors for this map (`models/lora.py`), their product acts beside the kernel.
     """
 
     features: int
@@ -36,6 +37,10 @@ class Linear(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", named(self.kernel_init, *self.axes), shape, self.param_dtype)
         y = jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype)
+        if self.has_variable("lora", "down"):
+            factor: Callable[[str], Array] = lambda name: self.get_variable("lora", name)  # noqa: E731
+            low = jnp.asarray(x, self.dtype) @ jnp.asarray(factor("down"), self.dtype)
+            y = y + low @ jnp.asarray(factor("up") * factor("scale"), self.dtype)
         if not self.use_bias:
             return y
         bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,), self.param_dtype)

@@ -27,7 +27,7 @@ def test_the_line_from_video_to_noise():
 
 def test_shift_keeps_the_ends_and_follows_the_uniform_draw():
     assert (flow.shift(0.0, 5.0), flow.shift(1.0, 5.0), flow.shift(0.3, 1.0)) == (0, 1, 0.3)
-    s = flow.draw_noise_level(jax.random.key(0), (20000,), 5.0)
+    s = flow.draw_noise_level(jax.random.key(0), 20000, 5.0)
     quarters = np.array([0.25, 0.5, 0.75])
     assert_allclose(jnp.quantile(s, quarters), flow.shift(quarters, 5.0), atol=0.01)
 

@@ -29,8 +29,6 @@ LEFT_OUT = {
 
 # Groups and cases that belong to issues still open.
 NOT_BUILT = {
-    "training/*": "training is not built yet",
-    "lora/*": "training is not built yet",
     "manifests/diffusers_names_*": "diffusers' names are not built yet",
     "manifests/wan21_vae_to_diffusers": "diffusers' names are not built yet",
 }

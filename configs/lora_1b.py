@@ -1,0 +1,20 @@
+"""LoRA of the 1.3B model: thin factors on every linear map outside the audio parts, and the audio parts in full.
+
+    python train.py --config configs/lora_1b.py --checkpoint weights/avatar_1b --data DIR --run-dir DIR --steps N
+
+                       paper                   release                         here
+    rank, alpha        no LoRA                 128, 64                         as the release
+    factors at birth   -                       down uniform, up zero           as the release
+    trained besides    -                       everything vocal or audio       as the release
+    learning rate      -                       1e-4                            1e-4
+    batch              -                       1 a device                      8 rows
+    frozen weights     -                       bfloat16                        bfloat16
+"""
+
+from configs.models import avatar_1b
+from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.training.state import OptimizerConfig
+
+config = TrainConfig(
+    model=avatar_1b, train="lora", batch=8, optimizer=OptimizerConfig(learning_rate=1e-4)
+)

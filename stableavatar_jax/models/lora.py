@@ -1,0 +1,97 @@
+"""LoRA: every linear map of the DiT outside the audio parts gets a product of two thin factors beside its kernel.
+
+A LoRA is a tree shaped like the params, with `down [.., in, r]`, `up [.., r, out]` and `scale [..]` where a kernel
+stands; where layers are stacked, so are the factors. Applied apart it is Flax's collection "lora":
+`model.apply({"params": params, "lora": lora}, ...)`, and only the factors take gradients. Applied together it is
+`merge`, whose result is a params tree like any other.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from stableavatar_jax.shapes import Array, Float, Key
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Size of the factors; the defaults are the release's."""
+
+    rank: int = 128
+    """Columns of the thin factors."""
+    alpha: float = 64.0
+    """The product is scaled by `alpha / rank`."""
+
+    def __post_init__(self):
+        if self.rank < 1 or self.alpha <= 0:
+            raise ValueError(f"rank {self.rank} and alpha {self.alpha}: at least 1 and above 0 are needed")
+
+
+def targets(params: Mapping[str, Any]) -> dict[str, Any]:
+    """{path of a linear map: its kernel} of all maps that get factors: every one without audio in its path.
+
+    The patch embedding is a convolution in the release, and gets none.
+    """
+    flat = traverse_util.flatten_dict(dict(params), sep="/")
+    kernels = {path.removesuffix("/kernel"): leaf for path, leaf in flat.items() if path.endswith("/kernel")}
+    return {path: leaf for path, leaf in kernels.items() if "audio" not in path and path != "patch_embedding"}
+
+
+def init(key: Key[Array, ""], params: Mapping[str, Any], config: LoRAConfig) -> Tree:
+    """A LoRA that changes nothing: `down` uniform within `in ** -0.5`, `up` zero (the release's initialisers).
+
+    `params` may be abstract, and its leaves may carry axis names, which the factors then carry on.
+    """
+    flat = {}
+    for path, boxed in targets(params).items():
+        kernel, names = nn.unbox(boxed), getattr(boxed, "names", (None,) * len(nn.unbox(boxed).shape))
+        *layers, inside, outside = kernel.shape
+        bound = inside**-0.5
+        draw = jax.random.fold_in(key, zlib.crc32(path.encode()))
+        factors = {
+            "down": (jax.random.uniform(draw, (*layers, inside, config.rank), minval=-bound, maxval=bound),
+                     (*names[:-1], None)),
+            "up": (jnp.zeros((*layers, config.rank, outside)), (*names[:-2], None, names[-1])),
+            "scale": (jnp.full(tuple(layers), config.alpha / config.rank), names[:-2]),
+        }
+        for name, (value, axes) in factors.items():
+            flat[f"{path}/{name}"] = boxed.replace_boxed(value).replace(names=axes) if kernel is not boxed else value
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0) -> Tree:
+    """The params with `scale` times the LoRA added to its kernels, in float32, returned in each kernel's dtype.
+
+    Raises ValueError where the LoRA has factors for a map that the params do not have, or of another size.
+    """
+    flat = traverse_util.flatten_dict(dict(params), sep="/")
+    factors = traverse_util.flatten_dict(dict(lora), sep="/")
+    for path in sorted({name.rpartition("/")[0] for name in factors}):
+        down, up, own = (jnp.asarray(factors[f"{path}/{name}"], jnp.float32) for name in ("down", "up", "scale"))
+        kernel = flat.get(f"{path}/kernel")
+        want = (*down.shape[:-1], up.shape[-1])
+        if kernel is None or kernel.shape != want:
+            have = "no such map" if kernel is None else f"a kernel {tuple(kernel.shape)}"
+            raise ValueError(f"the LoRA has factors for {path} of shape {want}, the model has {have}")
+        flat[f"{path}/kernel"] = (kernel + scale * product(down, up, own)).astype(kernel.dtype)
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def split(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0) -> Tree:
+    """The params a LoRA was merged into, got back by taking it away: the inverse of `merge`, up to rounding."""
+    return merge(params, lora, -scale)
+
+
+def product(
+    down: Float[Array, "*layers i r"], up: Float[Array, "*layers r o"], scale: Float[Array, "*layers"]
+) -> Float[Array, "*layers i o"]:
+    """What the factors add to a kernel `[in, out]`."""
+    return scale[..., None, None] * (down @ up)

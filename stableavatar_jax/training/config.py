@@ -1,0 +1,79 @@
+"""What to train: every option of `train.py`."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from stableavatar_jax.config import FromPreset
+from stableavatar_jax.models.avatar import AvatarConfig, with_dtype
+from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.models.lora import LoRAConfig
+from stableavatar_jax.sharding import MeshConfig
+from stableavatar_jax.training.state import OptimizerConfig, Selection
+from stableavatar_jax.training.step import StepConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train the DiT on precomputed records; the same command goes on where it stopped.
+
+    python train.py --config configs/train_1b.py --data DIR --run-dir DIR --steps N --checkpoint-every K
+    """
+
+    model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
+    """The networks; a checkpoint's config.json takes its place."""
+    checkpoint: Path | None = None
+    """Model directory to start from, made by `python -m convert import`; without it the weights are drawn from the
+    seed."""
+    data: Path | None = None
+    """Folder of precomputed records, made by `python -m stableavatar_jax.data precompute`."""
+    run_dir: Path = Path("runs/train")
+    """Where everything is written, and what a run goes on from."""
+    steps: int = 1000
+    """Steps of the whole run, those done before it was continued included."""
+    batch: int = 1
+    """Rows of a step, over all devices and parts together."""
+    train: Selection = "release"
+    """What is trained: attention and adapter (paper), every block and everything vocal (release), everything vocal
+    (adapter), LoRA and everything vocal (lora), or all."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    step: StepConfig = field(default_factory=StepConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of computation and of frozen weights; what is trained is float32 always."""
+    remat: Literal["none", "full", "names", "offload"] = "full"
+    """What the backward pass computes again: nothing, every block, or all but the dearest results, which are kept on
+    the device or in the host's memory."""
+    seed: int = 0
+    """Of weights that are drawn, of every step's draws, and of the order of the data."""
+
+    checkpoint_every: int = 500
+    """Steps between checkpoints; the last and the best are kept."""
+    keep: int = 1
+    """Latest checkpoints kept, beside the best."""
+    log_every: int = 10
+    """Steps between lines on the screen and points in TensorBoard; metrics.csv has every step."""
+    validate_every: int = 0
+    """Steps between validation videos; 0 for none."""
+
+    export: Path | None = None
+    """Train nothing: write the run's weights to this folder as a model directory that `sample.py` reads."""
+    compile_only: bool = False
+    """Train nothing: compile the step for `devices` virtual devices and print its memory on each."""
+    devices: int = 8
+    """Virtual devices of `compile_only`."""
+    video: tuple[int, int, int] = (81, 480, 832)
+    """Frames, rows and columns that `compile_only` compiles for."""
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "checkpoint_every", "keep", "log_every", "devices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, 1 or more is needed")
+        if self.batch % self.step.accumulate:
+            raise ValueError(f"a batch of {self.batch} rows cannot go through in {self.step.accumulate} equal parts")
+
+    def dit(self) -> DiT:
+        """The network as it is trained: computing in `dtype`, born in float32."""
+        return DiT(dataclasses.replace(with_dtype(self.model.dit, self.dtype, "float32"), remat=self.remat))

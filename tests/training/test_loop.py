@@ -1,0 +1,219 @@
+"""A run: it resumes exactly, survives being killed, and says clearly why it stops."""
+
+import contextlib
+import csv
+import dataclasses
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from convert.lora import load_lora, save_lora
+from stableavatar_jax.checkpoint import load_params
+from stableavatar_jax.config import ConfigError, read_config
+from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part
+from stableavatar_jax.models.lora import LoRAConfig
+from stableavatar_jax.training import loop
+from stableavatar_jax.training import run as runs
+from stableavatar_jax.training import state as states
+from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.saving import Checkpoints, TrainingError
+from tests.training.tiny import Synthetic, config
+
+ROOT = Path(__file__).parents[2]
+TIMES = {"seconds", "waiting_for_input", "samples_per_second", "tflops_per_chip", "mfu", "mfu_with_recompute"}
+
+
+def assert_same_run(one: Path, other: Path):
+    """The same numbers for every step, but for the times."""
+
+    def rows(folder):
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(folder / "metrics.csv")]
+
+    np.testing.assert_equal(rows(one), rows(other))
+
+
+def train(folder: Path, batches, run=None, **changes):
+    """A run of six steps in two parts each; `run` is one prepared before, whose compiled step is used again."""
+    options = runs.settle(config(**({"run_dir": folder, "steps": 6, "checkpoint_every": 3, "accumulate": 2} | changes)))
+    run = dataclasses.replace(run, config=options) if run else runs.prepare(options)
+    return loop.train(run, batches)
+
+
+def assert_same_state(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def latest(folder: Path):
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        return checkpoints.latest
+
+
+@pytest.fixture(scope="module")
+def run():
+    return runs.prepare(config(accumulate=2))
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder, Synthetic(), run)
+
+
+def test_two_halves_equal_the_whole(run, whole, tmp_path):
+    folder, state = whole
+    train(tmp_path, Synthetic(), run, steps=3)
+    again = train(tmp_path, Synthetic(), run)
+    assert_same_state(state, again)
+    assert_same_run(folder, tmp_path)
+    assert latest(tmp_path) == 6
+
+
+def test_killed_at_random_moments(run, whole, tmp_path):
+    """SIGKILL leaves a run that ends as if nothing had been, however often."""
+    folder, state = whole
+    moments = random.Random(0)
+    script = "import tests.training.test_loop as t, sys; t.run_slowly(sys.argv[1])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for _ in range(3):
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        wait_for((tmp_path / "metrics.csv").exists, 60)
+        time.sleep(moments.uniform(0.0, 1.2))
+        child.kill()
+        child.wait()
+    done = train(tmp_path, Synthetic(), run)
+    assert_same_state(state, done)
+    assert_same_run(folder, tmp_path)
+
+
+def run_slowly(folder: str):
+    """The child of the tests above and below: the same run, with time between the steps to be stopped in."""
+
+    class Slow(Synthetic):
+        def __next__(self):
+            time.sleep(0.2)
+            return super().__next__()
+
+    train(Path(folder), Slow())
+
+
+def test_sigterm_saves_and_stops(run, whole, tmp_path):
+    """The first signal lets the step end and saves."""
+
+    class Told(Synthetic):
+        def __next__(self):
+            if self.place == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__next__()
+
+    stopped = int(train(tmp_path, Told(), run).step)
+    assert 0 < stopped < 6 and latest(tmp_path) == stopped
+    done = train(tmp_path, Synthetic(), run)
+    assert_same_state(whole[1], done)
+
+
+def test_half_written_checkpoint_is_never_latest(run, tmp_path):
+    train(tmp_path, Synthetic(), run, steps=2)
+    half = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints" / "2", half)
+    (half / "_CHECKPOINT_METADATA").unlink()
+    assert latest(tmp_path) == 2
+    assert int(train(tmp_path, Synthetic(), run).step) == 6
+    assert not half.exists() and latest(tmp_path) == 6
+
+
+def test_last_and_best_are_kept(run, tmp_path):
+    train(tmp_path, Synthetic(), run, steps=4, checkpoint_every=1)
+    losses = {row["step"]: row["loss"] for row in read_rows(tmp_path / "metrics.csv")}
+    best = min(losses, key=lambda step: losses[step])
+    with contextlib.closing(Checkpoints(tmp_path)) as kept:
+        assert set(kept.manager.all_steps()) == {best, 4} and kept.best == best
+
+
+def test_export_is_the_average_of_the_best(tmp_path):
+    """A LoRA run's weights, merged, and its LoRA alone in the release's format."""
+    options = config(run_dir=tmp_path, steps=1, train="lora", lora=LoRAConfig(rank=2))
+    state = loop.train(runs.prepare(runs.settle(options)), Synthetic())
+    step, lora = runs.export(options, tmp_path / "model")
+    variables = states.join(state.ema, state.frozen)
+    model = read_config(tmp_path / "model", AvatarConfig)
+    params = load_params(tmp_path / "model" / "dit", abstract_params(part(model, "dit")))
+    assert step == 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states.merged(variables), params)
+    save_lora(tmp_path / "lora.safetensors", lora)
+    assert_same_state(load_lora(tmp_path / "lora.safetensors"), variables["lora"])
+
+
+def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
+    with pytest.raises(TrainingError, match="step 3: loss and gradient_norm not finite"):
+        train(tmp_path, Synthetic(broken_at=3), run, checkpoint_every=2)
+    assert latest(tmp_path) == 2
+
+
+def test_another_run_is_refused(tmp_path):
+    runs.settle(config(run_dir=tmp_path))
+    runs.settle(config(run_dir=tmp_path, steps=99))
+    with pytest.raises(ConfigError, match="train was release, now all"):
+        runs.settle(config(run_dir=tmp_path, train="all"))
+
+
+def test_end_of_data(run, tmp_path):
+    class Short(Synthetic):
+        def __next__(self):
+            if self.place == 2:
+                raise StopIteration
+            return super().__next__()
+
+    with pytest.raises(TrainingError, match="the data ended before step 3"):
+        train(tmp_path, Short(), run)
+
+
+def test_full_disk(tmp_path):
+    """A limit on the size of files stands in for a full disk: the error names the checkpoint that is left."""
+    script = "import tests.training.test_loop as t, sys; t.run_on_small_disk(sys.argv[1])"
+    child = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)},
+                           capture_output=True, text=True)
+    assert "a checkpoint could not be written" in child.stdout, child.stderr[-2000:]
+    assert "the last whole checkpoint is of step 1" in child.stdout
+    assert latest(tmp_path) == 1
+
+
+def run_on_small_disk(folder: str):
+    """The child of the test above."""
+
+    class Filling(Synthetic):
+        def __next__(self):
+            if self.place == 3:
+                wait_for((Path(folder) / "checkpoints" / "1").exists, 30)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+            return super().__next__()
+
+    try:
+        train(Path(folder), Filling(), steps=8, checkpoint_every=1, keep=9)
+    except TrainingError as error:
+        print(error)
+
+
+def wait_for(condition, seconds: float):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def test_metrics_file_is_plain(whole):
+    with (whole[0] / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, 7))
+    assert all(float(row["loss"]) > 0 for row in rows) and float(rows[0]["learning_rate"]) == 0

@@ -1,0 +1,70 @@
+"""Train the DiT on precomputed records, or go on with a run: `python train.py --help`."""
+
+import contextlib
+import sys
+
+import jax
+
+from stableavatar_jax.config import ConfigError, parse
+from stableavatar_jax.training.config import TrainConfig
+
+
+def main() -> int:
+    """Train, export or compile, as the options say; 0 when the run is complete, 1 on an error, 143 when stopped."""
+    config = parse(TrainConfig)
+    if config.compile_only:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", config.devices)
+    from stableavatar_jax.training.saving import TrainingError
+
+    try:
+        if config.compile_only:
+            return compile_only(config)
+        return export(config) if config.export else train(config)
+    except (TrainingError, ConfigError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def train(config: TrainConfig) -> int:
+    """Train from where the run stands to its last step."""
+    from stableavatar_jax.training import loop, run
+
+    if config.data is None:
+        raise ConfigError("--data is needed: a folder made by `python -m stableavatar_jax.data precompute`")
+    from stableavatar_jax.data.pipeline import open_records
+
+    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
+    with contextlib.closing(open_records(config.data, batch=config.batch, seed=config.seed, **hosts)) as batches:
+        step = int(loop.train(run.prepare(run.settle(config)), batches).step)
+    print(f"{config.run_dir}: {step} of {config.steps} steps are done and saved", file=sys.stderr)
+    return 0 if step >= config.steps else 143
+
+
+def export(config: TrainConfig) -> int:
+    """Write the run's best weights as a model directory, and a LoRA by the release's names beside them."""
+    from stableavatar_jax.training import run
+
+    config = run.settle(config)
+    step, lora = run.export(config, config.export)
+    if lora:
+        from convert.lora import save_lora
+
+        save_lora(config.export / "lora.safetensors", lora)
+    print(f"{config.export}: the weights of step {step}")
+    return 0
+
+
+def compile_only(config: TrainConfig) -> int:
+    """Compile the step for virtual devices and print what it takes on each."""
+    from stableavatar_jax.training import run
+
+    memory = run.compiled_memory(config)
+    frames, height, width = config.video
+    print(f"{config.train}, {frames} frames of {height}x{width}, batch {config.batch}, remat {config.remat}, on "
+          f"{config.devices} devices, each: " + ", ".join(f"{name} {size:.2f} GiB" for name, size in memory.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
