@@ -9,10 +9,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from convert.lora import load_lora
 from stableavatar_jax import encoding, media, plan
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.config import parse
 from stableavatar_jax.encoding import Conditions, Encoders
+from stableavatar_jax.models import lora
+from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.plan import Plan
 from stableavatar_jax.sampling.decode import LatentsWriter, decode, read_latents
 from stableavatar_jax.sampling.jobs import SampleConfig, check
@@ -35,7 +38,7 @@ def keep_compiled() -> None:
     """Keep compiled programs on disk, so that the next run of the same shape starts at once (JAX's own variable
     JAX_COMPILATION_CACHE_DIR chooses the folder).
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stableavatar_jax"
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
@@ -43,8 +46,10 @@ def keep_compiled() -> None:
 def run(config: SampleConfig) -> None:
     """One job: inputs -> encoders -> latents -> frames -> file."""
     config = check(config)
+    assert config.audio is not None  # seen to by check
     picture = media.read_picture(config.image) if config.image else None
     samples = media.read_sound(config.audio)
+    loras = read_loras(config)
     cost = plan.plan(config, len(samples))
     if config.save_conditions:
         encoding.save_conditions(config.save_conditions, encode(config, cost, picture, samples), about(config, cost))
@@ -57,7 +62,7 @@ def run(config: SampleConfig) -> None:
         shape = (cost.windows.frames, *config.latent_size(), config.model.vae.z_dim)
         if not config.decode_only:
             with LatentsWriter(latents, shape) as file:
-                file.append(sample_latents(config, cost, picture, samples))
+                file.append(sample_latents(config, cost, picture, samples, loras))
         try:
             vae, params = load_part(config.checkpoint, config.model, "vae", seed=config.seed)
             with tqdm(total=cost.frames, desc="decode", unit="frame") as progress:
@@ -72,7 +77,21 @@ def run(config: SampleConfig) -> None:
     return print(config.output)
 
 
-def sample_latents(config: SampleConfig, cost: Plan, picture: Any, samples: np.ndarray) -> np.ndarray:
+def read_loras(config: SampleConfig) -> list[tuple[Any, float]]:
+    """LoRA trees and their scales; raises ValueError for one that does not fit the transformer."""
+    abstract = abstract_params(part(config.model, "dit"))
+    loras = []
+    for path, scale in config.loras():
+        tree = load_lora(path)
+        try:
+            jax.eval_shape(lora.merge, abstract, tree)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; it was trained on another model") from None
+        loras.append((tree, scale))
+    return loras
+
+
+def sample_latents(config: SampleConfig, cost: Plan, picture: Any, samples: np.ndarray, loras: Any) -> np.ndarray:
     """Conditions, from the encoders or a file, and the latents denoised under them."""
     if config.conditions:
         conditions = encoding.load_conditions(config.conditions, about(config, cost))
@@ -95,7 +114,7 @@ def sample_latents(config: SampleConfig, cost: Plan, picture: Any, samples: np.n
                 )
             progress.update(step * cost.windows.count + windows - progress.n)
 
-        latents = denoise(config, config.checkpoint, conditions, cost.windows, report)
+        latents = denoise(config, conditions, cost.windows, report, loras)
         for call in waiting:
             show(*call)
     return latents

@@ -37,6 +37,9 @@ class SampleConfig:
     random_weights: bool = False
     """Without a checkpoint: draw all weights from the seed, to try the way of the data. The video shows noise."""
 
+    lora: tuple[str, ...] = ()
+    """LoRA files to add to the transformer's weights: PATH or PATH:SCALE, several if you like."""
+
     image: Path | None = None
     """Picture of the person, cartoon or animal; any format Pillow reads."""
     audio: Path | None = None
@@ -112,6 +115,17 @@ class SampleConfig:
             if not good:
                 raise ValueError(f"{name} is {getattr(self, name)}, {needed} is needed")
         _ = self.windows.plan(1)  # an impossible overlap is refused here
+
+    def loras(self) -> list[tuple[Path, float]]:
+        """Files of `lora` with their scales; raises ValueError for a scale that is no number."""
+        found = []
+        for each in self.lora:
+            path, _, scale = each.rpartition(":")
+            try:
+                found.append((Path(path), float(scale)) if path else (Path(each), 1.0))
+            except ValueError:
+                raise ValueError(f"--lora {each}: {scale!r} is no scale; give PATH or PATH:SCALE") from None
+        return found
 
     def guided(self) -> Guidance:
         """The guidance chosen, as branches and coefficients."""

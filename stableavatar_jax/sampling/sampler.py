@@ -1,8 +1,7 @@
 """Conditions to latents: the guided velocity of the transformer, and the loop over steps and windows."""
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from stableavatar_jax.diffusion.flow import frame_noise
 from stableavatar_jax.diffusion.guidance import Guidance, combine
 from stableavatar_jax.diffusion.windows import VelocityFn, WindowPlan, make_denoise
 from stableavatar_jax.encoding import Conditions
+from stableavatar_jax.models import lora
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Branches, Context, DiT
 from stableavatar_jax.sampling.jobs import SampleConfig
@@ -78,14 +78,20 @@ def prepare(dit: DiT, params: Any, conditions: Conditions) -> tuple[Shared, Floa
 
 
 def denoise(
-    config: SampleConfig, directory: Path | None, conditions: Conditions, plan: WindowPlan, report: Report | None = None
+    config: SampleConfig,
+    conditions: Conditions,
+    plan: WindowPlan,
+    report: Report | None = None,
+    loras: Sequence[tuple[Any, float]] = (),
 ) -> Float[np.ndarray, "N H W C"]:
     """Finished latents of the whole video, float32.
 
-    The transformer is loaded here, after all encoders are gone. `report(step, windows done, finite)` is told of every
-    call of the denoising program.
+    The transformer is loaded here, after all encoders are gone, and `loras` (trees and scales) are merged into it.
+    `report(step, windows done, finite)` is told of every call of the denoising program.
     """
-    dit, params = load_part(directory, config.model, "dit", dtype=config.dtype, seed=config.seed)
+    dit, params = load_part(config.checkpoint, config.model, "dit", dtype=config.dtype, seed=config.seed)
+    for tree, scale in loras:
+        params = jax.jit(functools.partial(lora.merge, scale=scale), donate_argnums=0)(params, tree)
     shared, sound = prepare(dit, params, conditions)
     rows, columns = config.latent_size()
     shape = (rows, columns, dit.config.out_channels)

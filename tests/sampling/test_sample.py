@@ -12,10 +12,12 @@ from PIL import Image
 
 import sample
 from configs import tiny
+from convert.lora import save_lora
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
-from stableavatar_jax.models.avatar import PARTS
+from stableavatar_jax.models import lora
+from stableavatar_jax.models.avatar import PARTS, abstract_params, part
 
 SIZE = 32
 OVERLAPS = (0, 2, 5, 10, 15)
@@ -172,6 +174,26 @@ def test_from_a_model_directory(tmp_path):
         sample.run(dataclasses.replace(from_disk, checkpoint=foreign))
 
 
+def test_loras_change_the_video_by_their_scales(tmp_path):
+    """A LoRA at scale 0, or one taken away again, changes nothing; and one of another model is refused."""
+    abstract = abstract_params(part(FAST.model, "dit"))
+    tree = lora.init(jax.random.key(0), abstract, lora.LoRAConfig(rank=2))
+    noisy = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), tree)
+    save_lora(tmp_path / "a.safetensors", noisy)
+    runs = {}
+    for name, loras in {"none": (), "zero": ("a:0",), "one": ("a",), "undone": ("a:0.5", "a:-0.5")}.items():
+        given = tuple(str(tmp_path / each.replace("a", "a.safetensors", 1)) for each in loras)
+        config = job(tmp_path, 0.5, lora=given, latents=tmp_path / f"{name}.npy")
+        sample.run(config)
+        runs[name] = np.load(config.latents)
+    np.testing.assert_allclose(runs["zero"], runs["none"], atol=1e-5)
+    np.testing.assert_allclose(runs["undone"], runs["none"], atol=1e-3)
+    assert np.abs(runs["one"] - runs["none"]).max() > 0.01
+    other = dataclasses.replace(FAST.model.dit, dim=64, adapter=dataclasses.replace(FAST.model.dit.adapter, dim=64))
+    with pytest.raises(ValueError, match="trained on another model"):
+        sample.run(dataclasses.replace(config, model=dataclasses.replace(FAST.model, dit=other)))
+
+
 REFUSED = {
     "no checkpoint": (["--no-random-weights"], 1, "--checkpoint is missing"),
     "missing checkpoint": (["--checkpoint", "nowhere"], 1, "config.json: no such file"),
@@ -185,6 +207,8 @@ REFUSED = {
     "no sound": (["--audio", "nothing.wav"], 1, "nothing.wav"),
     "text as sound": (["--audio", "picture.png"], 1, "picture.png"),
     "conditions": (["--conditions", "picture.png"], 1, "picture.png"),
+    "lora": (["--lora", "picture.png"], 1, "picture.png"),
+    "lora's scale": (["--lora", "a.safetensors:much"], 1, "is no scale"),
     "latents": (["--latents", "nowhere/z.npy"], 1, "z.npy"),
     "preset": (["--config", "configs/tinny.py"], 2, "no such preset"),
 }
