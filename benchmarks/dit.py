@@ -8,14 +8,14 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import tyro
 
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
+from stableavatar_jax.models.avatar import with_dtype
 from stableavatar_jax.models.dit import DiT, DiTConfig
 from stableavatar_jax.models.flops import dit_flops
+from stableavatar_jax.sharding import initialise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,11 @@ def matmul_peak(dtype: str, repeats: int, tokens: int, dim: int, ffn_dim: int) -
 def main() -> None:
     """Print seconds, GFLOP/s and the share of the peak."""
     args = tyro.cli(Benchmark, description=__doc__)
-    kwargs = {"dtype": args.dtype, "param_dtype": args.dtype}
-    config = DiTConfig(layers=args.layers, adapter=AudioAdapterConfig(**kwargs), **kwargs)
+    config = with_dtype(DiTConfig(layers=args.layers), args.dtype, args.dtype)
     model, key = DiT(config), jax.random.key(0)
-    params = nn.unbox(jax.jit(model.init)(key, *model.example()))["params"]
-    z = jax.random.normal(key, (1, args.frames, args.rows, args.columns, 16), args.dtype)
+    params = initialise(model, key)
+    size = args.frames, args.rows, args.columns
+    z = jax.random.normal(key, (1, *size, 16), args.dtype)
     reference = jnp.zeros((*z.shape[:-1], 20), z.dtype)
     bound = model.bind({"params": params})
     context = bound.context(jnp.ones((1, 1, 512, 4096), z.dtype), jnp.ones((1, 1, 512), bool),
@@ -70,16 +70,14 @@ def main() -> None:
     slots = bound.slots(jnp.ones((1, 161 * args.frames // 21, 768), z.dtype), args.frames)
     slots = slots._replace(tokens=slots.tokens[:, None])
 
-    @jax.jit
-    def velocity(params, z):
-        t = jnp.full((1,), 500.0)
-        return model.apply({"params": params}, z, t, reference, context, slots, method="velocity")
+    inputs = z, jnp.full((1,), 500.0), reference, context, slots
+    velocity = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method="velocity"))
 
     tokens = args.frames * args.rows * args.columns // 4
     before = matmul_peak(args.dtype, args.repeats, tokens, config.dim, config.ffn_dim)
-    seconds = fastest(lambda: velocity(params, z), args.repeats)
+    seconds = fastest(lambda: velocity(params, *inputs), args.repeats)
     peak = max(before, matmul_peak(args.dtype, args.repeats, tokens, config.dim, config.ffn_dim))
-    work = dit_flops(config, z.shape[1:4], slot=slots.tokens.shape[3])
+    work = dit_flops(config, size, slot=slots.tokens.shape[3])
     print(f"{dataclasses.asdict(args)} on {jax.devices()[0].device_kind}")
     print(f"{tokens} tokens, {work / 1e9:.0f} GFLOP: {seconds:.2f} s, {work / seconds / 1e9:.1f} GFLOP/s")
     print(f"matrix product {tokens}x{config.dim}x{config.ffn_dim}: {peak / 1e9:.1f} GFLOP/s")

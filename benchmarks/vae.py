@@ -56,7 +56,7 @@ def main() -> None:
         z = jnp.ones((1, 1, args.height // config.space_factor, args.width // config.space_factor, config.z_dim))
         _, cache = decode(params, z, None)
         kept = sum(leaf.nbytes for leaf in jax.tree.leaves(cache))
-        compiled = decode.lower(params, z, cache).compile()
+        compiled: Any = decode.lower(params, z, cache).compile()
         times = []
         for _ in range(args.latents):
             start = time.perf_counter()
