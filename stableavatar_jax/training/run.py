@@ -26,7 +26,7 @@ from stableavatar_jax.training.step import make_train_step
 # Options that a run may be continued with other values of: they change how long it goes on and what is seen of it.
 FREE = {
     "data", "run_dir", "steps", "checkpoint_every", "keep", "log_every", "validate_every", "export", "compile_only",
-    "devices", "video", "distributed", "mesh", "checkpoint", "remat",
+    "devices", "video", "distributed", "mesh", "remat",
 }  # fmt: skip
 
 
@@ -113,7 +113,8 @@ def settle(config: TrainConfig) -> TrainConfig:
     if config.checkpoint:
         config = dataclasses.replace(config, model=read_config(config.checkpoint, AvatarConfig))
     if not (config.run_dir / FILE).exists():
-        write_config(config.run_dir, config)
+        if jax.process_index() == 0:
+            write_config(config.run_dir, config)
         return config
     before, now = (to_json(c) for c in (read_config(config.run_dir, TrainConfig), config))
     changed = [f"{key} was {_short(before[key])}, now {_short(now[key])}" for key in before
