@@ -2,11 +2,14 @@
 
 import contextlib
 import sys
+from pathlib import Path
 
 import jax
 
 from stableavatar_jax.config import ConfigError, parse
+from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.training.saving import TrainingError
 
 
 def main() -> int:
@@ -15,21 +18,19 @@ def main() -> int:
     if config.compile_only:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", config.devices)
-    from stableavatar_jax.training.saving import TrainingError
-
+    if config.distributed:
+        jax.distributed.initialize()
     try:
         if config.compile_only:
             return compile_only(config)
-        return export(config) if config.export else train(config)
-    except (TrainingError, ConfigError, ValueError, OSError) as error:
+        return export(config, config.export) if config.export else train(config)
+    except (TrainingError, ConfigError, ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
 def train(config: TrainConfig) -> int:
     """Train from where the run stands to its last step."""
-    from stableavatar_jax.training import loop, run
-
     if config.data is None:
         raise ConfigError("--data is needed: a folder made by `python -m stableavatar_jax.data precompute`")
     from stableavatar_jax.data.pipeline import open_records
@@ -41,24 +42,20 @@ def train(config: TrainConfig) -> int:
     return 0 if step >= config.steps else 143
 
 
-def export(config: TrainConfig) -> int:
+def export(config: TrainConfig, output: Path) -> int:
     """Write the run's best weights as a model directory, and a LoRA by the release's names beside them."""
-    from stableavatar_jax.training import run
-
     config = run.settle(config)
-    step, lora = run.export(config, config.export)
+    step, lora = run.export(config, output)
     if lora:
         from convert.lora import save_lora
 
-        save_lora(config.export / "lora.safetensors", lora)
-    print(f"{config.export}: the weights of step {step}")
+        save_lora(output / "lora.safetensors", lora)
+    print(f"{output}: the weights of step {step}")
     return 0
 
 
 def compile_only(config: TrainConfig) -> int:
     """Compile the step for virtual devices and print what it takes on each."""
-    from stableavatar_jax.training import run
-
     memory = run.compiled_memory(config)
     frames, height, width = config.video
     print(f"{config.train}, {frames} frames of {height}x{width}, batch {config.batch}, remat {config.remat}, on "

@@ -13,7 +13,8 @@
     batch              1 a device, 64 devices  1 a device                      64 rows
     state              -                       DeepSpeed stage 2               weights, moments, average over fsdp
 
-The audio projection, the masked padding and the sizes are the model's; the loss and all else are as in train_1b.
+State of 300 GB over all devices. The audio projection, the masked padding and the sizes are the model's; the loss and
+all else are as in train_1b.
 """
 
 from configs.models import avatar_14b

@@ -71,7 +71,7 @@ def export_lora(lora: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
 
 def save_lora(path: Path, lora: Mapping[str, Any]) -> None:
     """Write a LoRA tree as a safetensors file in the release's format."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save_file  # here, because a machine that only trains may lack it
 
     save_file(dict(export_lora(lora)), path)
 

@@ -58,6 +58,8 @@ class TrainConfig:
     validate_every: int = 0
     """Steps between validation videos; 0 for none."""
 
+    distributed: bool = False
+    """Run as one of several processes, found by `jax.distributed.initialize()`."""
     export: Path | None = None
     """Train nothing: write the run's weights to this folder as a model directory that `sample.py` reads."""
     compile_only: bool = False

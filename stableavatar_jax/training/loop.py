@@ -48,7 +48,9 @@ def _steps(
     config = run.config
     start = int(state.step)
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(contextlib.closing(Log(config.run_dir, start, config.steps, config.log_every)))
+        log = None
+        if jax.process_index() == 0:
+            log = stack.enter_context(contextlib.closing(Log(config.run_dir, start, config.steps, config.log_every)))
         reader = stack.enter_context(contextlib.closing(Reader(batches, run.mesh)))
         stop = stack.enter_context(_signals())
         measured = Measurements(run, log)
@@ -73,7 +75,7 @@ def _steps(
 class Measurements:
     """Takes each step's measurements from the devices two steps later, so that these never wait for it."""
 
-    def __init__(self, run: Run, log: Log):
+    def __init__(self, run: Run, log: Log | None):
         self.run, self.log = run, log
         self.pending: deque[tuple[int, Mapping[str, jax.Array], tuple[int, ...], int, float]] = deque()
         self.losses: list[float] = []
@@ -111,7 +113,7 @@ class Measurements:
         flops = step_flops(self.run.model.config, latents, audio_tokens)
         devices = self.run.mesh.devices.ravel().tolist()
         timing = {"seconds": seconds, "waiting_for_input": min(1.0, waiting / seconds)}
-        if jax.process_index() == 0:
+        if self.log:
             self.log.record(step, values | timing | speed(flops, latents[0], seconds, devices))
 
 

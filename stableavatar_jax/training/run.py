@@ -26,7 +26,7 @@ from stableavatar_jax.training.step import make_train_step
 # Options that a run may be continued with other values of: they change how long it goes on and what is seen of it.
 FREE = {
     "data", "run_dir", "steps", "checkpoint_every", "keep", "log_every", "validate_every", "export", "compile_only",
-    "devices", "video", "mesh", "checkpoint", "remat",
+    "devices", "video", "distributed", "mesh", "remat",
 }  # fmt: skip
 
 
@@ -113,7 +113,8 @@ def settle(config: TrainConfig) -> TrainConfig:
     if config.checkpoint:
         config = dataclasses.replace(config, model=read_config(config.checkpoint, AvatarConfig))
     if not (config.run_dir / FILE).exists():
-        write_config(config.run_dir, config)
+        if jax.process_index() == 0:
+            write_config(config.run_dir, config)
         return config
     before, now = (to_json(c) for c in (read_config(config.run_dir, TrainConfig), config))
     changed = [f"{key} was {_short(before[key])}, now {_short(now[key])}" for key in before
@@ -154,13 +155,15 @@ def compiled_memory(config: TrainConfig) -> dict[str, float]:
     run = prepare(config)
     frames, height, width = config.video
     c, vae = config.model.dit, config.model.vae
+    length = min(226, c.text_len)  # training cuts prompts there
     rows, size = config.batch, ((frames + 3) // 4, height // vae.space_factor, width // vae.space_factor)
     place = NamedSharding(run.mesh, PartitionSpec(("data", "fsdp")))
     shaped = lambda *shape, dtype="float32": jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)  # noqa: E731
     latents = {name: shaped(*size, c.out_channels) for name in (
         "latents_mean", "latents_logvar", "reference_mean", "reference_logvar")}
     batch = latents | {
-        "text": shaped(226, c.text_dim), "text_mask": shaped(226, dtype="bool"), "image": shaped(257, c.image_dim),
+        "text": shaped(length, c.text_dim), "text_mask": shaped(length, dtype="bool"),
+        "image": shaped(257, c.image_dim),
         "audio": shaped(2 * frames - 1, c.adapter.audio_dim), "face_mask": shaped(*size), "lip_mask": shaped(*size),
     }
     with run.on_mesh():

@@ -153,7 +153,8 @@ def test_full_step(case):
     )
     step = StepConfig(loss=LossConfig(motion=info["motion_sub_loss_ratio"], motion_axis="channels"))
     state = states.begin(params, "release", optimizer, LoRAConfig(), seed=0, dtype="float32")
-    state = dataclasses.replace(state, step=jnp.asarray(info["global_step"]))
+    start = jnp.asarray(info["global_step"], jnp.int32)
+    state = dataclasses.replace(state, step=start, optimizer=(states.ClipState(start), *state.optimizer[1:]))
     frozen = {rule.target for rule in names.rules(config) if rule.source in info["frozen_params"]}
     assert set(traverse_util.flatten_dict(state.frozen["params"], sep="/")) == frozen
 

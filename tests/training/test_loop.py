@@ -217,3 +217,12 @@ def test_metrics_file_is_plain(whole):
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(1, 7))
     assert all(float(row["loss"]) > 0 for row in rows) and float(rows[0]["learning_rate"]) == 0
+
+
+def test_compile_only_reports_memory():
+    """The state's share is what its arrays take; a whole step takes more."""
+    options = config(video=(9, 32, 32))
+    memory, run = runs.compiled_memory(options), runs.prepare(options)
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(run.abstract))
+    np.testing.assert_allclose(memory["state"], state / 2**30)
+    assert memory["total"] > memory["state"] + memory["batch"] > 0
