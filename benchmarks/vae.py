@@ -10,6 +10,7 @@ import argparse
 import functools
 import resource
 import time
+from typing import Any
 
 import flax.linen as nn
 import jax

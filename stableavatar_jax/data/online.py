@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax import media
 from stableavatar_jax.data.batches import Batch
 from stableavatar_jax.data.clips import PROMPTS, SOUND_SLACK, Clip
 from stableavatar_jax.data.dataset import ClipDataset
-from stableavatar_jax.data.masks import FRAMES_PER_LATENT, loss_mask
 from stableavatar_jax.data.tally import ClipError, Tally
 from stableavatar_jax.data.windows import Window, WindowConfig, check_window, even_length, read_window
+from stableavatar_jax.diffusion.masks import latent_masks
+from stableavatar_jax.diffusion.windows import FRAMES_PER_LATENT
+from stableavatar_jax.shapes import Float
 
 KINDS = tuple(PROMPTS)
 """A batch holds the number of its kind in here."""
@@ -70,8 +73,12 @@ def window_arrays(window: Window, config: WindowConfig) -> Batch:
     latent = ((frames - 1) // FRAMES_PER_LATENT + 1, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return {
         "pixels": np.rint((window.pixels + 1) * 127.5).astype(np.uint8),  # as they came from the resize, exactly
-        "face_mask": loss_mask(window.face_mask, latent),
-        "lip_mask": loss_mask(window.lip_mask, latent),
+        "face_mask": _latent_mask(window.face_mask, latent),
+        "lip_mask": _latent_mask(window.lip_mask, latent),
         "sound": even_length(window.sound, samples),
         "kind": np.array(KINDS.index(window.kind), np.int32),
     }
+
+
+def _latent_mask(mask: Float[np.ndarray, "T H W"], size: tuple[int, int, int]) -> Float[np.ndarray, "F h w"]:
+    return np.asarray(latent_masks(jnp.asarray(mask)[None], size)[0])

@@ -1,13 +1,15 @@
 """Windows of clips, and masks at latent size."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.data import masks, windows
+from stableavatar_jax.data import windows
 from stableavatar_jax.data.layouts import read_clip
 from stableavatar_jax.data.online import window_arrays
 from stableavatar_jax.data.tally import ClipError
 from stableavatar_jax.data.windows import WindowConfig
+from stableavatar_jax.diffusion import masks
 from tests.data import made
 
 
@@ -74,19 +76,7 @@ def test_a_window_without_sound_is_no_silence(tmp_path):
         window_arrays(window, config)
 
 
-@pytest.mark.parametrize("old, new", [(9, 3), (4, 4), (3, 7), (1, 5), (81, 21)])
-def test_linear_weights(old, new):
-    weights = masks.linear_weights(old, new)
-    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
-    assert ((weights > 0).sum(1) <= 2).all()
-    np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-6)  # the same from both ends
-    if old == new:
-        np.testing.assert_array_equal(weights, np.eye(old))
-
-
 def test_only_the_first_frame_is_given():
     """Then the mask is known without any resizing, which is how the training step makes it."""
-    hidden = np.ones((17, 16, 16), np.float32)
-    hidden[0] = 0
-    given = masks.given_mask(hidden, (5, 2, 2))
-    assert (given[0] == 1).all() and (given[1:] == 0).all()
+    hidden = jnp.ones((1, 17, 16, 16)).at[:, 0].set(0)
+    np.testing.assert_array_equal(masks.given_mask(hidden, (2, 2))[0], masks.first_frame_given((5, 2, 2)))

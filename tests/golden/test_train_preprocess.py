@@ -1,10 +1,11 @@
 """What the release's training script makes of a window before the encoders (`preprocess/train_*`)."""
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from stableavatar_jax import media
-from stableavatar_jax.data import masks
+from stableavatar_jax.diffusion import masks
 
 GROUPS = {"preprocess"}
 
@@ -12,12 +13,12 @@ GROUPS = {"preprocess"}
 def test_masks(case):
     size = tuple(case.info["config"]["latent_shape"][2:])
     for suffix in ("", "_random"):
-        hidden = case.tensors[f"in/pixel_value_masks{suffix}"][:, :, 0]
-        given = np.stack([masks.given_mask(mask, size) for mask in hidden])
+        hidden = jnp.asarray(case.tensors[f"in/pixel_value_masks{suffix}"][:, :, 0], jnp.float32)
+        given = masks.given_mask(hidden, size[1:])
         case.check(f"out/latent_mask{suffix}", given.transpose(0, 4, 1, 2, 3))
     for part in ("face", "lip"):
-        wanted = np.stack([masks.loss_mask(mask, size) for mask in case.tensors[f"in/tgt_{part}_masks"][:, 0]])
-        case.check(f"out/{part}_latent", wanted[:, None])
+        mask = jnp.asarray(case.tensors[f"in/tgt_{part}_masks"][:, 0], jnp.float32)
+        case.check(f"out/{part}_latent", masks.latent_masks(mask, size)[:, None])
 
 
 test_masks.cases = "train_masks*.json"
