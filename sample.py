@@ -19,7 +19,7 @@ from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.plan import Plan
 from stableavatar_jax.sampling.decode import LatentsWriter, decode, read_latents
 from stableavatar_jax.sampling.jobs import SampleConfig, check
-from stableavatar_jax.sampling.sampler import denoise
+from stableavatar_jax.sampling.sampler import denoise, load_transformer
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -114,7 +114,7 @@ def sample_latents(config: SampleConfig, cost: Plan, picture: Any, samples: np.n
                 )
             progress.update(step * cost.windows.count + windows - progress.n)
 
-        latents = denoise(config, conditions, cost.windows, report, loras)
+        latents = denoise(config, *load_transformer(config, loras), conditions, cost.windows, report)
         for call in waiting:
             show(*call)
     return latents

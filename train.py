@@ -12,9 +12,9 @@ from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.saving import TrainingError
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Train, export or compile, as the options say; 0 when the run is complete, 1 on an error, 143 when stopped."""
-    config = parse(TrainConfig)
+    config = parse(TrainConfig, argv)
     if config.compile_only:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", config.devices)
@@ -37,9 +37,19 @@ def train(config: TrainConfig) -> int:
 
     hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
     with contextlib.closing(open_records(config.data, batch=config.batch, seed=config.seed, **hosts)) as batches:
-        step = int(loop.train(run.prepare(run.settle(config)), batches).step)
+        prepared = run.prepare(run.settle(config))
+        step = int(loop.train(prepared, batches, validate=validation(prepared)).step)
     print(f"{config.run_dir}: {step} of {config.steps} steps are done and saved", file=sys.stderr)
     return 0 if step >= config.steps else 143
+
+
+def validation(prepared: run.Run) -> loop.Validate | None:
+    """What makes the validation videos, where they were asked for."""
+    if not prepared.config.validate_every:
+        return None
+    from stableavatar_jax.training.validation import make_validate  # a machine that only trains may lack what it needs
+
+    return make_validate(prepared)
 
 
 def export(config: TrainConfig, output: Path) -> int:

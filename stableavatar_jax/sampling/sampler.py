@@ -77,21 +77,21 @@ def prepare(dit: DiT, params: Any, conditions: Conditions) -> tuple[Shared, Floa
     return shared, jnp.concatenate([slots(params, audio[None]).tokens for audio in conditions.audio])
 
 
-def denoise(
-    config: SampleConfig,
-    conditions: Conditions,
-    plan: WindowPlan,
-    report: Report | None = None,
-    loras: Sequence[tuple[Any, float]] = (),
-) -> Float[np.ndarray, "N H W C"]:
-    """Finished latents of the whole video, float32.
-
-    The transformer is loaded here, after all encoders are gone, and `loras` (trees and scales) are merged into it.
-    `report(step, windows done, finite)` is told of every call of the denoising program.
-    """
+def load_transformer(config: SampleConfig, loras: Sequence[tuple[Any, float]] = ()) -> tuple[DiT, Any]:
+    """The transformer and its weights, LoRAs (trees and scales) merged in; to be called when no encoder is left."""
     dit, params = load_part(config.checkpoint, config.model, "dit", dtype=config.dtype, seed=config.seed)
     for tree, scale in loras:
         params = jax.jit(functools.partial(lora.merge, scale=scale), donate_argnums=0)(params, tree)
+    return dit, params
+
+
+def denoise(
+    config: SampleConfig, dit: DiT, params: Any, conditions: Conditions, plan: WindowPlan, report: Report | None = None
+) -> Float[np.ndarray, "N H W C"]:
+    """Finished latents of the whole video, float32.
+
+    `report(step, windows done, finite)` is told of every call of the denoising program.
+    """
     shared, sound = prepare(dit, params, conditions)
     rows, columns = config.latent_size()
     shape = (rows, columns, dit.config.out_channels)

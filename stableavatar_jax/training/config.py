@@ -15,6 +15,24 @@ from stableavatar_jax.training.step import StepConfig
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """The video that shows what has been learned, written every `validate_every` steps."""
+
+    image: Path | None = None
+    """Picture."""
+    audio: Path | None = None
+    """Recording."""
+    prompt: str = "The protagonist is talking"
+    """What happens."""
+    height: int = 480
+    """Rows, a multiple of 16."""
+    width: int = 832
+    """Columns, a multiple of 16."""
+    steps: int = 20
+    """Denoising steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train the DiT on precomputed records; the same command goes on where it stopped.
 
@@ -57,6 +75,7 @@ class TrainConfig:
     """Steps between lines on the screen and points in TensorBoard; metrics.csv has every step."""
     validate_every: int = 0
     """Steps between validation videos; 0 for none."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     distributed: bool = False
     """Run as one of several processes, found by `jax.distributed.initialize()`."""

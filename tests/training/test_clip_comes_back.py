@@ -14,7 +14,7 @@ from stableavatar_jax.encoding import Conditions
 from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.models.vae import VAEConfig
 from stableavatar_jax.sampling.jobs import SampleConfig
-from stableavatar_jax.sampling.sampler import denoise
+from stableavatar_jax.sampling.sampler import denoise, load_transformer
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training.state import OptimizerConfig, join, merged
 from stableavatar_jax.training.step import StepConfig
@@ -78,7 +78,7 @@ def test_a_clip_comes_back(tmp_path):
         model=model, checkpoint=tmp_path, height=32, width=32, steps=25, guidance="none", windows=windows,
         dtype="float32",
     )  # fmt: skip
-    z = denoise(sample, conditions, windows.plan(3))
+    z = denoise(sample, *load_transformer(sample), conditions, windows.plan(3))
     given_back, round_trip = decode(jnp.asarray(z[None])), decode(mean)
     psnr = 10 * np.log10(4 / np.square(given_back - round_trip).mean())
     still = 10 * np.log10(4 / np.square(round_trip[:, :1] - round_trip).mean())
