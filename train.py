@@ -1,4 +1,4 @@
-"""Train the DiT on precomputed records, or go on with a run: `python train.py --help`."""
+"""Train the DiT on precomputed records or clips, or go on with a run: `python train.py --help`."""
 
 import contextlib
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from stableavatar_jax.config import ConfigError, parse
+from stableavatar_jax.data.pipeline import CheckpointableIterator, open_records
 from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.saving import TrainingError
@@ -31,12 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """Train from where the run stands to its last step."""
-    if config.data is None:
-        raise ConfigError("--data is needed: a folder made by `python -m stableavatar_jax.data precompute`")
-    from stableavatar_jax.data.pipeline import open_records
-
-    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
-    with contextlib.closing(open_records(config.data, batch=config.batch, seed=config.seed, **hosts)) as batches:
+    with contextlib.closing(open_data(config)) as batches:
         prepared = run.prepare(run.settle(config))
         step = int(loop.train(prepared, batches, validate=validation(prepared)).step)
     print(f"{config.run_dir}: {step} of {config.steps} steps are done and saved", file=sys.stderr)
@@ -50,6 +46,21 @@ def validation(prepared: run.Run) -> loop.Validate | None:
     from stableavatar_jax.training.validation import make_validate  # a machine that only trains may lack what it needs
 
     return make_validate(prepared)
+
+
+def open_data(config: TrainConfig) -> CheckpointableIterator:
+    """This process's rows of every batch: from records, or from clips that are encoded on the way."""
+    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
+    if config.data and not config.clips:
+        return open_records(config.data, batch=config.batch, seed=config.seed, **hosts)
+    if config.clips and not config.data:
+        from stableavatar_jax.training.encode import open_clips  # needs PyAV and more, which records do not
+
+        return open_clips(config.clips, config, **hosts)
+    raise ConfigError(
+        "one of --data RECORDS (made by `python -m stableavatar_jax.data precompute`) and --clips CLIPS (made by "
+        f"`python -m stableavatar_jax.data build`) is needed, {'both are' if config.data else 'neither is'} given"
+    )
 
 
 def export(config: TrainConfig, output: Path) -> int:

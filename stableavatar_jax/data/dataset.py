@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from stableavatar_jax import media
 from stableavatar_jax.data.clips import Clip, Kind
+from stableavatar_jax.data.config import MissingMasks, OnBad
 from stableavatar_jax.data.layouts import kind_of, named_clips, read_clip
-from stableavatar_jax.data.tally import ClipError, MissingMasks, OnBad, Tally
+from stableavatar_jax.data.tally import ClipError, Tally
 
 INDEX = "clips.json"
 """One entry a clip, in order, with all that needs no decoding."""

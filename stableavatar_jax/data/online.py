@@ -8,9 +8,10 @@ import numpy as np
 from stableavatar_jax import media
 from stableavatar_jax.data.batches import Batch
 from stableavatar_jax.data.clips import PROMPTS, SOUND_SLACK, Clip
+from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.data.tally import ClipError, Tally
-from stableavatar_jax.data.windows import Window, WindowConfig, check_window, even_length, read_window
+from stableavatar_jax.data.windows import Window, check_window, even_length, read_window
 from stableavatar_jax.diffusion.masks import latent_masks
 from stableavatar_jax.diffusion.windows import FRAMES_PER_LATENT
 from stableavatar_jax.shapes import Float

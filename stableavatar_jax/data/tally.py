@@ -2,14 +2,11 @@
 
 import logging
 from collections import Counter
-from typing import Literal
 
+from stableavatar_jax.data.config import MissingMasks, OnBad
 from stableavatar_jax.media import MediaError
 
 LOG = logging.getLogger(__name__)
-
-OnBad = Literal["error", "skip"]
-MissingMasks = Literal["error", "skip", "ones"]
 
 
 class ClipError(MediaError):

@@ -7,44 +7,9 @@ from PIL import Image
 
 from stableavatar_jax import media
 from stableavatar_jax.data.clips import Clip
+from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.data.tally import ClipError, Tally
 from stableavatar_jax.shapes import Float
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowConfig:
-    """What a training window is. The defaults are the release's, but for `fit`."""
-
-    frames: int = 81
-    """Video frames of a window, 4n + 1."""
-    stride: int = 1
-    """Every how many-th frame of the clip is taken."""
-    sizes: tuple[tuple[int, int], ...] = ((512, 512), (480, 832), (832, 480))
-    """Rows and columns; a clip takes those nearest to its own proportions. Multiples of 16."""
-    fit: media.Fit = "cover"
-    """How a clip is fitted to its size: `cover` crops what sticks out, `stretch` distorts (the release)."""
-
-    def __post_init__(self):
-        if self.frames < 5 or self.frames % 4 != 1:
-            raise ValueError(f"frames is {self.frames}, 4n + 1 and at least 5 is needed: the VAE takes 4 to a latent")
-        if self.stride < 1:
-            raise ValueError(f"stride is {self.stride}, at least 1 is needed")
-        bad = [size for size in self.sizes if min(size) < 16 or size[0] % 16 or size[1] % 16]
-        if bad or not self.sizes:
-            raise ValueError(f"sizes has {bad or 'no entry'}; rows and columns must be multiples of 16")
-
-    @property
-    def span(self) -> int:
-        """Frames of the clip from the window's first to its last."""
-        return (self.frames - 1) * self.stride + 1
-
-    def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """The size nearest to these proportions, by ratio; the first of equals."""
-        return min(self.sizes, key=lambda size: abs(np.log(size[0] * width / (size[1] * height))))
-
-    def samples(self, fps: float) -> int:
-        """Sound samples of a window at 16 kHz."""
-        return round(self.span / fps * media.SAMPLE_RATE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from stableavatar_jax.config import FromPreset
+from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.models.avatar import AvatarConfig, with_dtype
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.lora import LoRAConfig
@@ -34,7 +35,7 @@ class ValidationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train the DiT on precomputed records; the same command goes on where it stopped.
+    """Train the DiT on precomputed records or on clips; the same command goes on where it stopped.
 
     python train.py --config configs/train_1b.py --data DIR --run-dir DIR --steps N --checkpoint-every K
     """
@@ -46,6 +47,14 @@ class TrainConfig:
     seed."""
     data: Path | None = None
     """Folder of precomputed records, made by `python -m stableavatar_jax.data precompute`."""
+    clips: Path | None = None
+    """Clip data set made by `python -m stableavatar_jax.data build`, encoded while training; in place of `data`."""
+    window: WindowConfig = field(default_factory=WindowConfig)
+    """What a training window of `clips` is; records have their own."""
+    on_bad: Literal["error", "skip"] = "error"
+    """One of `clips` that is shorter than a window ends the run, or is left out, counted and logged."""
+    missing_masks: Literal["error", "ones"] = "error"
+    """Masks that `clips` miss end the run, or the whole picture is taken for face and lips."""
     run_dir: Path = Path("runs/train")
     """Where everything is written, and what a run goes on from."""
     steps: int = 1000

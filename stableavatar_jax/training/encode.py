@@ -1,18 +1,26 @@
 """Windows of clips to what a training step reads: once, when records are precomputed, or online in every step."""
 
 import dataclasses
+import logging
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.config import read_config
 from stableavatar_jax.data.batches import Batch
 from stableavatar_jax.data.clips import PROMPTS
+from stableavatar_jax.data.dataset import ClipDataset
+from stableavatar_jax.data.online import ClipSource
+from stableavatar_jax.data.pipeline import CheckpointableIterator, open_batches
+from stableavatar_jax.data.tally import Tally
 from stableavatar_jax.encoding import Encoders
 from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.shapes import Array, Float, UInt8
+from stableavatar_jax.training.config import TrainConfig
 
 TEXT_LEN = 226
 """Tokens a prompt is cut to in training, as released."""
@@ -81,6 +89,45 @@ class WindowEncoder:
             logvars.append(np.asarray(logvar))
             begin = end
         return np.concatenate(means, 1), np.concatenate(logvars, 1)
+
+
+class EncodedBatches:
+    """Batches of windows, each encoded when it is asked for; the place in the data is that of the windows."""
+
+    def __init__(self, windows: CheckpointableIterator, encoder: WindowEncoder):
+        self.windows, self.encoder = windows, encoder
+
+    def __iter__(self) -> "EncodedBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        return self.encoder(next(self.windows))
+
+    def get_state(self) -> dict[str, Any]:
+        """What `set_state` needs to go on here, as plain JSON values."""
+        return self.windows.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on where the state was taken. Raises DataError where clips, batch size or seed are others."""
+        self.windows.set_state(state)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self.windows.close()
+
+
+def open_clips(folder: Path, config: TrainConfig, *, host: int = 0, hosts: int = 1) -> EncodedBatches:
+    """Endless batches of a clip data set as a run's options want them, with the fields of precomputed records.
+
+    The encoders are those of the run's checkpoint and compute in float32, as `precompute` does unless told otherwise;
+    each process encodes its own rows on its first device. Raises MediaError, DataError, ConfigError, CheckpointError.
+    """
+    clips = ClipSource(ClipDataset(folder), config.window, Tally(config.on_bad, config.missing_masks))
+    windows = open_batches(clips, batch=config.batch, seed=config.seed, host=host, hosts=hosts)
+    if config.checkpoint is None:
+        logging.getLogger(__name__).warning("no --checkpoint: the encoders' weights are random, the batches are noise")
+    model = read_config(config.checkpoint, AvatarConfig) if config.checkpoint else config.model
+    return EncodedBatches(windows, WindowEncoder(model, config.checkpoint, seed=config.seed))
 
 
 def _centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -14,11 +14,12 @@ from tqdm import tqdm
 from stableavatar_jax import media
 from stableavatar_jax.config import load_preset, read_config, to_json
 from stableavatar_jax.data.batches import Batch, DataError
+from stableavatar_jax.data.config import MissingMasks, OnBad, WindowConfig
 from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.data.online import clip_window, window_arrays
 from stableavatar_jax.data.records import FIELDS, Dtype, Format, RecordWriter
-from stableavatar_jax.data.tally import MissingMasks, OnBad, Tally
-from stableavatar_jax.data.windows import WindowConfig, check_window, window_starts
+from stableavatar_jax.data.tally import Tally
+from stableavatar_jax.data.windows import check_window, window_starts
 from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.training.encode import WindowEncoder
 

@@ -25,8 +25,8 @@ from stableavatar_jax.training.step import make_train_step
 
 # Options that a run may be continued with other values of: they change how long it goes on and what is seen of it.
 FREE = {
-    "data", "run_dir", "steps", "checkpoint_every", "keep", "log_every", "validate_every", "validation", "export",
-    "compile_only", "devices", "video", "distributed", "mesh", "remat",
+    "data", "clips", "on_bad", "missing_masks", "run_dir", "steps", "checkpoint_every", "keep", "log_every",
+    "validate_every", "validation", "export", "compile_only", "devices", "video", "distributed", "mesh", "remat",
 }  # fmt: skip
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.data import dataset, inspection, pipeline
+from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.data.layouts import read_clip
 from stableavatar_jax.data.online import ClipSource
 from stableavatar_jax.data.tally import ClipError, Tally
-from stableavatar_jax.data.windows import WindowConfig
 from tests.data import made
 
 CONFIG = WindowConfig(frames=5, sizes=((32, 32), (32, 64)))

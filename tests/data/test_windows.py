@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.data import windows
+from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.data.layouts import read_clip
 from stableavatar_jax.data.online import window_arrays
 from stableavatar_jax.data.tally import ClipError
-from stableavatar_jax.data.windows import WindowConfig
 from stableavatar_jax.diffusion import masks
 from tests.data import made
 

@@ -12,14 +12,13 @@ from stableavatar_jax.config import load_preset
 from stableavatar_jax.data import __main__ as command
 from stableavatar_jax.data import pipeline
 from stableavatar_jax.data.batches import DataError
+from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.data.online import ClipSource, clip_window, window_arrays
 from stableavatar_jax.data.records import FIELDS, RecordReader
 from stableavatar_jax.data.tally import ClipError
-from stableavatar_jax.data.windows import WindowConfig
 from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.training import precompute as module
-from stableavatar_jax.training.encode import WindowEncoder
 from stableavatar_jax.training.precompute import PrecomputeConfig, precompute
 from tests.data import made
 
@@ -37,14 +36,9 @@ def data(tmp_path_factory):
     return folder / "clips"
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return WindowEncoder(MODEL)
-
-
 @pytest.fixture(autouse=True)
 def one_encoder(encoder, monkeypatch):
-    """Loading and compiling take most of the time, so all tests share an encoder."""
+    """All tests share an encoder."""
     monkeypatch.setattr(module, "WindowEncoder", lambda *_, **__: encoder)
 
 

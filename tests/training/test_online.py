@@ -1,0 +1,92 @@
+"""Training on clips, encoded on the way, is training on their records."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import train
+from stableavatar_jax.config import ConfigError, load_preset
+from stableavatar_jax.data.batches import DataError
+from stableavatar_jax.data.config import WindowConfig
+from stableavatar_jax.data.dataset import BuildConfig, build
+from stableavatar_jax.data.tally import ClipError
+from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.training import encode, loop, precompute, run
+from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.precompute import PrecomputeConfig
+from tests.data import made
+from tests.training import tiny
+
+TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
+WINDOW = WindowConfig(frames=5, sizes=((32, 32),))
+MODEL = load_preset(TINY, AvatarConfig)
+
+
+@pytest.fixture(autouse=True)
+def one_encoder(encoder, monkeypatch):
+    """All tests share an encoder."""
+    for module in (encode, precompute):
+        monkeypatch.setattr(module, "WindowEncoder", lambda *_, **__: encoder)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return run.prepare(config())
+
+
+def config(**changes):
+    return tiny.config(**({"model": MODEL, "window": WINDOW, "steps": 3, "checkpoint_every": 3} | changes))
+
+
+def clips(folder: Path, frames: int) -> Path:
+    for name in ("speech-1.mp4", "singing-2.mp4", "dancing-3.mp4"):
+        made.video_clip(folder / "raw" / name, frames)
+    build(BuildConfig(source=folder / "raw", output=folder / "clips"))
+    return folder / "clips"
+
+
+def losses(prepared, folder: Path, **changes) -> tuple[list[float], dict]:
+    """Loss of every step, and the trained weights; the step is compiled once for all tests."""
+    options = config(run_dir=folder, **changes)
+    with contextlib.closing(train.open_data(options)) as batches:
+        state = loop.train(dataclasses.replace(prepared, config=run.settle(options)), batches)
+    return [float(row["loss"]) for row in read_rows(folder / "metrics.csv")], state.params
+
+
+def test_clips_and_records_give_the_same_losses(prepared, tmp_path):
+    """Clips as long as a window leave it one place, so that both ways see the same windows in the same order."""
+    data = clips(tmp_path, WINDOW.frames)
+    online, _ = losses(prepared, tmp_path / "online", clips=data)
+    assert len(online) == 3
+    for dtype, tolerance in (("float32", 1e-5), ("bfloat16", 2**-8)):
+        made_as = {"dtype": dtype, "latents_dtype": dtype, "windows_per_clip": 1}
+        records = tmp_path / dtype
+        precompute.precompute(PrecomputeConfig(data=data, output=records, config=TINY, window=WINDOW, **made_as))
+        stored, _ = losses(prepared, tmp_path / f"run-{dtype}", data=records)
+        np.testing.assert_allclose(stored, online, rtol=tolerance, err_msg=dtype)
+
+
+def test_a_run_on_clips_goes_on(prepared, tmp_path):
+    """Windows begin at drawn frames; after a stop they are those of a run that never stopped."""
+    data = clips(tmp_path, 12)
+    whole, expected = losses(prepared, tmp_path / "whole", clips=data)
+    losses(prepared, tmp_path / "parts", clips=data, steps=2)
+    parts, found = losses(prepared, tmp_path / "parts", clips=data)
+    assert parts == whole
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_what_cannot_be_trained_on(tmp_path):
+    for given, told in ({}, "neither is"), ({"data": tmp_path, "clips": tmp_path}, "both are"):
+        with pytest.raises(ConfigError, match=f"one of --data .* and --clips .* is needed, {told} given"):
+            train.open_data(config(**given))
+    data = clips(tmp_path, 6)
+    short = {"clips": data, "window": WindowConfig(frames=9, sizes=WINDOW.sizes)}
+    with pytest.raises(ClipError, match="6 frames, a window needs 9"):
+        train.open_data(config(**short))
+    with pytest.raises(DataError, match="no items"):
+        train.open_data(config(**short, on_bad="skip"))
