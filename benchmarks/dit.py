@@ -1,7 +1,7 @@
 """Time the DiT's forward pass at real width, beside the machine's own matrix-product peak measured in the same run.
 
-    python benchmarks/dit.py                       # 4 layers, 2304 tokens, float32
-    python benchmarks/dit.py --layers 30 --rows 60 --columns 104 --dtype bfloat16   # 1.3B, 480x832, on a GPU or TPU
+    python -m benchmarks.dit                       # 4 layers, 2304 tokens, float32
+    python -m benchmarks.dit --layers 30 --rows 60 --columns 104 --dtype bfloat16   # 1.3B, 480x832, on a GPU or TPU
 """
 
 import dataclasses
