@@ -1,6 +1,7 @@
 """Training the video autoencoder on crops of clips: its options, loss, run, data and export."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,14 +132,16 @@ def one_frame_start(params: Params) -> Params:
     """Fresh weights as if every frame were a picture: convolutions read their own frame alone, and time is halved by
     taking the later of two frames and doubled by repeating it. What is then learned from pictures holds for videos.
 
-    The latents begin nearly certain (`SURE`).
+    Kernels get unit gain, which PyTorch's way of drawing them lacks. The latents begin nearly certain (`SURE`).
     """
 
     def start(path, leaf):
         names = [getattr(key, "key", None) for key in path]
-        if names[-1] != "kernel" or leaf.ndim != 5:
+        if names[-1] != "kernel" or leaf.ndim < 4:
             return leaf
-        own = leaf[-1]
+        if leaf.ndim == 4:  # a convolution within frames
+            return leaf * math.sqrt(3)
+        own = leaf[-1] * math.sqrt(3 * leaf.shape[0])
         if "time_conv" in names:  # [1, 1, in, out], out being in, or twice that where frames double
             own = jnp.tile(jnp.eye(own.shape[-2]), own.shape[-1] // own.shape[-2])[None, None]
         return jnp.zeros_like(leaf).at[-1].set(own)
