@@ -85,11 +85,11 @@ def say(text: str, voice: str, *, speed: int = 175, pitch: int = 50, pitch_range
     def hear(samples, count, events):  # type: ignore[no-untyped-def]
         if samples and count:
             blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        for event in map(events.__getitem__, itertools.count()):
-            if event.type == _END_OF_LIST:
-                return 0
+        listed = (events[number] for number in itertools.count())
+        for event in itertools.takewhile(lambda event: event.type != _END_OF_LIST, listed):
             if event.type == _PHONEME:
                 marks.append((event.sample, event.id.string.decode("utf-8", "ignore")))
+        return 0
 
     with _espeak() as library:
         library.espeak_SetSynthCallback(hear)
