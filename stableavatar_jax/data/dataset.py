@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from stableavatar_jax import media
-from stableavatar_jax.data.clips import Clip, Kind
+from stableavatar_jax.data.clips import PROMPTS, Clip, Kind
 from stableavatar_jax.data.config import MissingMasks, OnBad
 from stableavatar_jax.data.layouts import kind_of, named_clips, read_clip
 from stableavatar_jax.data.tally import ClipError, Tally
@@ -173,6 +173,12 @@ class ClipDataset(Sequence[Clip]):
         self._source = builder.as_data_source("train")
         if len(self._source) != len(self.entries):
             raise ClipError(f"{folder}: {len(self._source)} clips, {len(self.entries)} in {INDEX}; build it again")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Every text that some clip may need: those of the kinds, then the clips' own."""
+        own = {entry.get("prompt", "") for entry in self.entries} - {"", *PROMPTS.values()}
+        return (*PROMPTS.values(), *sorted(own))
 
     def __len__(self) -> int:
         return len(self.entries)
