@@ -24,6 +24,7 @@ from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.models.vae import VAE
 from stableavatar_jax.shapes import Bool, Float, Int
 
+TEXTS_AT_ONCE = 16  # features of a whole data set's prompts would not fit in memory while they are made
 MASK_CHANNELS = 4  # one for each video frame of a latent frame
 
 
@@ -69,8 +70,9 @@ class Encoders:
         ids, mask = tokenize(prompts, self.model, self.directory)
         module, params = self._load("umt5", self.text_dtype)
         apply = jax.jit(module.apply, compiler_options=compiler_options())
-        features = apply({"params": params}, jnp.asarray(ids), jnp.asarray(mask))
-        return np.where(mask[..., None], np.asarray(features, np.float32), 0), mask
+        parts = [slice(i, i + TEXTS_AT_ONCE) for i in range(0, len(ids), TEXTS_AT_ONCE)]
+        features = [np.asarray(apply({"params": params}, jnp.asarray(ids[i]), jnp.asarray(mask[i]))) for i in parts]
+        return np.where(mask[..., None], np.concatenate(features).astype(np.float32), 0), mask
 
     def image(self, picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "I G"]:
         """The picture's tokens, from values in -1..1."""
