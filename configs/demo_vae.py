@@ -13,7 +13,7 @@ config = VAETrainConfig(
     model=demo,
     loss=VAELossConfig(edge=0.5, motion=0.5),
     optimizer=OptimizerConfig(
-        kind="muon", learning_rate=2e-3, warmup=50, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0),
+        kind="muon", learning_rate=5e-3, warmup=50, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0),
         clip_spikes=False, ema=0.999,
     ),
 )  # fmt: skip

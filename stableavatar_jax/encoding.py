@@ -121,8 +121,8 @@ def encode_reference(
     latent_frames: int,
     after_picture: Literal["grey", "still"] = "grey",
 ) -> Float[np.ndarray, "F h w Y"]:
-    """The picture as the first frame of a window, followed by grey or itself: four mask channels that are 1 on the first
-    latent frame, then the latents' posterior mode (SPEC 6).
+    """The picture as the first frame of a window, followed by grey or itself: four mask channels that are 1 on the
+    first latent frame, then the latents' posterior mode (SPEC 6).
     """
     encode = jax.jit(
         lambda params, video, cache: vae.apply({"params": params}, video, cache, method="encode"), donate_argnums=2

@@ -69,7 +69,7 @@ def slot_indices(audio_tokens: int, latent_frames: int, context: int, video_fram
 
 
 def slot_places(audio_tokens: int, latent_frames: int, context: int, video_frames: int | None = None) -> np.ndarray:
-    """Place of every token of `slot_indices` within its slot, counted from where the slot begins, in the clip or not."""
+    """Place of every token of `slot_indices` in its slot, counted from where the slot begins, in the clip or not."""
     index, inside = _slot_ranges(audio_tokens, latent_frames, context, video_frames)
     return np.take_along_axis(index - index[:, :1], _left(inside), axis=1)
 

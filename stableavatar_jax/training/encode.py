@@ -81,7 +81,8 @@ class WindowEncoder:
         self, pixels: UInt8[np.ndarray, "B T H W 3"], given: int
     ) -> tuple[Float[np.ndarray, "B F h w C"], Float[np.ndarray, "B F h w C"]]:
         """Mean and log variance of a video of which the first `given` frames are seen; the others are grey, or the
-        first one again, as the model's reference has it. It is encoded a latent frame at a time, to hold little in memory.
+        first one again, as the model's reference has it. It is encoded a latent frame at a time, to hold little in
+        memory.
         """
         means, logvars, cache, begin = [], [], None, 0
         for end in range(1, pixels.shape[1] + 1, self._step):
