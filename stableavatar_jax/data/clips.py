@@ -51,11 +51,15 @@ class Clip:
     """One picture of one channel a frame, white where the face or the lips are; empty where it is missing."""
     sound: bytes = b""
     """A sound file; empty where the sound is that of the video."""
+    prompt: str = ""
+    """What the text encoder reads in place of its kind's prompt; empty where that is what it reads."""
+    labels: str = ""
+    """What is known of it besides, as JSON; empty where nothing is."""
 
     @property
-    def prompt(self) -> str:
+    def text(self) -> str:
         """What the text encoder reads."""
-        return PROMPTS[self.kind]
+        return self.prompt or PROMPTS[self.kind]
 
     @cached_property
     def samples(self) -> Float[np.ndarray, "S"]:

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from stableavatar_jax import media
-from stableavatar_jax.data.clips import Clip, Kind
+from stableavatar_jax.data.clips import PROMPTS, Clip, Kind
 from stableavatar_jax.data.config import MissingMasks, OnBad
 from stableavatar_jax.data.layouts import kind_of, named_clips, read_clip
 from stableavatar_jax.data.tally import ClipError, Tally
@@ -26,6 +26,7 @@ from stableavatar_jax.data.tally import ClipError, Tally
 INDEX = "clips.json"
 """One entry a clip, in order, with all that needs no decoding."""
 MANY = ("images", "face_masks", "lip_masks")
+TEXTS = ("id", "kind", "prompt", "labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         text, data = tfds.features.Text(), tfds.features.Scalar(np.str_)  # a string may hold any bytes
         whole = {name: np.int64 for name in ("frames", "height", "width", "sound_rate")}
         features = {
-            "id": text, "kind": text, "fps": np.float64, **whole, "video": data, "sound": data,
+            "id": text, "kind": text, "prompt": text, "labels": text,
+            "fps": np.float64, **whole, "video": data, "sound": data,
             **{name: tfds.features.Sequence(data) for name in MANY},
         }  # fmt: skip
         return tfds.core.DatasetInfo(
@@ -84,22 +86,20 @@ def to_example(clip: Clip) -> dict[str, Any]:
 
 
 def from_example(example: dict[str, Any]) -> Clip:
-    """The inverse of `to_example`."""
+    """The inverse of `to_example`. Fields that an older data set does not have are as in a clip without them."""
     values: dict[str, Any] = {name: tuple(value) if name in MANY else value for name, value in example.items()}
-    values |= {name: values[name].decode() for name in ("id", "kind")}
+    values |= {name: values[name].decode() for name in TEXTS if name in values}
     return Clip(**{name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()})
 
 
 def build(config: BuildConfig) -> Tally:
     """Build the data set of a source; returns what was left out. Raises MediaError."""
-    if config.output.exists() and any(config.output.iterdir()):
-        raise ClipError(f"{config.output}: there is something in it; build into another folder, or remove it")
     found = named_clips(config.source)
     tally = Tally(config.on_bad, config.missing_masks)
-    index: list[dict[str, Any]] = []
 
     def clips() -> Iterator[Clip]:
-        for name, path in tqdm(found.items(), desc="clips", unit="clip"):
+        used = 0
+        for name, path in found.items():
             try:
                 clip = read_clip(path, name, kind_of(name, config.source, config.kind))
                 clip.check()
@@ -110,33 +110,50 @@ def build(config: BuildConfig) -> Tally:
                 continue
             if clip.masks_missing:
                 tally.fill(clip.id, clip.masks_missing)
-            index.append(to_entry(clip))
+            used += 1
             yield clip
-        if not index:
+        if not used:
             raise ClipError(f"{config.source}: all {len(found)} clips were left out: {tally}")
 
+    write_clips(config.output, clips, total=len(found))
+    return tally
+
+
+def write_clips(output: Path, clips: Callable[[], Iterator[Clip]], *, total: int | None = None) -> int:
+    """Write clips as a data set, whole or not at all; returns how many. `total` is for the progress bar.
+
+    Raises ClipError where there is something in the folder, or where it cannot be written.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise ClipError(f"{output}: there is something in it; build into another folder, or remove it")
+    index: list[dict[str, Any]] = []
+
+    def noted() -> Iterator[Clip]:
+        for clip in tqdm(clips(), desc="clips", unit="clip", total=total):
+            index.append(to_entry(clip))
+            yield clip
+
     tfds.disable_progress_bar()
-    partial = config.output.with_name(f".{config.output.name}.part")
+    partial = output.with_name(f".{output.name}.part")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         with contextlib.redirect_stdout(None):  # it speaks of downloads
-            Clips(clips=clips, data_dir=str(partial), file_format="array_record").download_and_prepare()
+            Clips(clips=noted, data_dir=str(partial), file_format="array_record").download_and_prepare()
         (partial / INDEX).write_text(json.dumps(index, indent=0) + "\n")
-        partial.replace(config.output)
+        partial.replace(output)
     except media.MediaError:
         raise
     except (OSError, RuntimeError) as error:  # array_record raises the latter, without a cause
-        raise ClipError(
-            f"{config.output}: cannot be written ({error}); make room, or choose a folder you may write to"
-        ) from error
+        advice = "make room, or choose a folder you may write to"
+        raise ClipError(f"{output}: cannot be written ({error}); {advice}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return tally
+    return len(index)
 
 
 def to_entry(clip: Clip) -> dict[str, Any]:
     """What the index says of a clip."""
-    names = ("id", "kind", "fps", "frames", "height", "width", "sound_rate", "masks_missing")
+    names = ("id", "kind", "prompt", "fps", "frames", "height", "width", "sound_rate", "masks_missing")
     return {name: getattr(clip, name) for name in names}
 
 
@@ -156,6 +173,12 @@ class ClipDataset(Sequence[Clip]):
         self._source = builder.as_data_source("train")
         if len(self._source) != len(self.entries):
             raise ClipError(f"{folder}: {len(self._source)} clips, {len(self.entries)} in {INDEX}; build it again")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Every text that some clip may need: those of the kinds, then the clips' own."""
+        own = {entry.get("prompt", "") for entry in self.entries} - {"", *PROMPTS.values()}
+        return (*PROMPTS.values(), *sorted(own))
 
     def __len__(self) -> int:
         return len(self.entries)

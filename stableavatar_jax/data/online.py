@@ -1,5 +1,6 @@
 """Windows of clips as training batches, for encoding while training; precomputed records are `records.py`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,8 +17,6 @@ from stableavatar_jax.diffusion.masks import latent_masks
 from stableavatar_jax.diffusion.windows import FRAMES_PER_LATENT
 from stableavatar_jax.shapes import Float
 
-KINDS = tuple(PROMPTS)
-"""A batch holds the number of its kind in here."""
 PIXELS_PER_LATENT = 8
 
 
@@ -27,6 +26,8 @@ class ClipSource:
     def __init__(self, clips: ClipDataset, config: WindowConfig, tally: Tally | None = None):
         """Clips too short for a window are refused by the tally (default: an error)."""
         self.clips, self.config = clips, config
+        self.prompts = clips.prompts
+        """A batch holds the number of its text in here."""
         self.tally = tally or Tally()
         self.numbers: list[int] = []
         """Of the clips used."""
@@ -47,7 +48,7 @@ class ClipSource:
         """A window of a clip, from a random frame."""
         clip = self.clips[self.numbers[item]]
         start = int(rng.integers(clip.frames - self.config.span, endpoint=True))
-        return window_arrays(clip_window(clip, start, self.config, self.tally), self.config)
+        return window_arrays(clip_window(clip, start, self.config, self.tally), self.config, self.prompts)
 
 
 def clip_window(clip: Clip, start: int, config: WindowConfig, tally: Tally | None = None) -> Window:
@@ -58,10 +59,11 @@ def clip_window(clip: Clip, start: int, config: WindowConfig, tally: Tally | Non
     )
 
 
-def window_arrays(window: Window, config: WindowConfig) -> Batch:
-    """A window as arrays that stack: pixels uint8 [T, H, W, 3], face_mask and lip_mask [F, h, w], sound [S], kind.
+def window_arrays(window: Window, config: WindowConfig, prompts: Sequence[str] = tuple(PROMPTS.values())) -> Batch:
+    """A window as arrays that stack: pixels uint8 [T, H, W, 3], face_mask and lip_mask [F, h, w], sound [S], prompt.
 
-    Raises ClipError where the clip's sound ends more than `SOUND_SLACK` before the window does.
+    The last is the number of its text among `prompts`. Raises ClipError where the clip's sound ends more than
+    `SOUND_SLACK` before the window does.
     """
     frames, height, width, _ = window.pixels.shape
     samples = config.samples(window.fps)
@@ -77,7 +79,7 @@ def window_arrays(window: Window, config: WindowConfig) -> Batch:
         "face_mask": _latent_mask(window.face_mask, latent),
         "lip_mask": _latent_mask(window.lip_mask, latent),
         "sound": even_length(window.sound, samples),
-        "kind": np.array(KINDS.index(window.kind), np.int32),
+        "prompt": np.array(prompts.index(window.text), np.int32),
     }
 
 

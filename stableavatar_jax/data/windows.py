@@ -17,7 +17,8 @@ class Window:
     """One window, decoded."""
 
     id: str
-    kind: str
+    text: str
+    """What the text encoder reads."""
     fps: float
     start: int
     """Its first frame in the clip."""
@@ -103,7 +104,7 @@ def read_window(
     if tally and filled:
         tally.fill(clip.id, filled)
     return Window(
-        id=clip.id, kind=clip.kind, fps=clip.fps, start=start,
+        id=clip.id, text=clip.text, fps=clip.fps, start=start,
         pixels=np.stack([shown[i] for i in indices]), face_mask=masks["face_masks"], lip_mask=masks["lip_masks"],
         sound=media.normalise(clip.samples[first:last]),
     )  # fmt: skip

@@ -29,8 +29,12 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
 
     def draw(key: jax.Array) -> Any:
         params = nn.unbox(model.init(key, *example)["params"])
-        if config.train == "all":  # Wan's own start: the velocity is zero, until the head has learned otherwise
+        if config.train == "all":
+            # Wan's own start: the velocity is zero, until the head has learned otherwise.
             params["head"]["kernel"] = jnp.zeros_like(params["head"]["kernel"])
+            # Keys and values of sound are zero so as not to disturb a backbone that knows none; here there is none.
+            attention = params["blocks"]["cross_attention"]
+            attention["k_audio"], attention["v_audio"] = (jax.tree.map(jnp.copy, attention[n]) for n in ("k", "v"))
         return params
 
     def load(run: Run, folder: Path) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +28,28 @@ TEXT_LEN = 226
 
 
 class WindowEncoder:
-    """The frozen encoders of training, loaded once. The text encoder reads the few prompts and is freed."""
+    """The frozen encoders of training, loaded once. The text encoder reads all prompts and is freed."""
 
     def __init__(
         self,
         model: AvatarConfig,
         directory: Path | None = None,
         *,
+        prompts: Sequence[str] = tuple(PROMPTS.values()),
         dtype: str = "float32",
         text_dtype: str = "bfloat16",
         seed: int = 0,
     ):
-        """Without a model directory the weights are drawn from the seed: to try the way of the data."""
+        """`prompts` are what the numbers in batches count. Without a model directory the weights are drawn from the
+        seed: to try the way of the data."""
         dit = dataclasses.replace(model.dit, text_len=min(TEXT_LEN, model.dit.text_len))
         encoders = Encoders(dataclasses.replace(model, dit=dit), directory, text_dtype=text_dtype, seed=seed)
-        text, mask = encoders.text(list(PROMPTS.values()))
+        text, mask = encoders.text(list(prompts))
         length = int(mask.sum(1).max())  # one length for all, so that any two records fit into one batch
         self.text, self.text_mask = text[:, :length], mask[:, :length]
         load = lambda name: load_part(directory, model, name, dtype=dtype, seed=seed)  # noqa: E731
         (vae, self._vae), (clip, self._clip), (wav2vec2, self._wav2vec2) = map(load, ("vae", "clip_vision", "wav2vec2"))
-        self._step = vae.config.time_factor
+        self._step, self._still = vae.config.time_factor, model.after_picture == "still"
         self._encode = jax.jit(
             lambda params, pixels, given, cache: vae.apply(
                 {"params": params}, given * _centred(pixels), cache, method="encode"
@@ -66,8 +69,8 @@ class WindowEncoder:
             "latents_logvar": latents_logvar,
             "reference_mean": reference_mean,
             "reference_logvar": reference_logvar,
-            "text": self.text[batch["kind"]],
-            "text_mask": self.text_mask[batch["kind"]],
+            "text": self.text[batch["prompt"]],
+            "text_mask": self.text_mask[batch["prompt"]],
             "image": np.asarray(self._see(self._clip, pixels[:, 0]), np.float32),
             "audio": np.asarray(self._hear(self._wav2vec2, batch["sound"]), np.float32),
             "face_mask": batch["face_mask"],
@@ -77,14 +80,17 @@ class WindowEncoder:
     def posterior(
         self, pixels: UInt8[np.ndarray, "B T H W 3"], given: int
     ) -> tuple[Float[np.ndarray, "B F h w C"], Float[np.ndarray, "B F h w C"]]:
-        """Mean and log variance of a video of which the first `given` frames are seen and the others are grey.
-
-        It is encoded a latent frame at a time, to hold little in memory.
+        """Mean and log variance of a video of which the first `given` frames are seen; the others are grey, or the
+        first one again, as the model's reference has it. It is encoded a latent frame at a time, to hold little in
+        memory.
         """
         means, logvars, cache, begin = [], [], None, 0
         for end in range(1, pixels.shape[1] + 1, self._step):
-            seen = jnp.float32(begin < given)
-            mean, logvar, cache = self._encode(self._vae, jnp.asarray(pixels[:, begin:end]), seen, cache)
+            seen, chunk = begin < given, pixels[:, begin:end]
+            if self._still and not seen:
+                chunk = np.repeat(pixels[:, :1], chunk.shape[1], axis=1)
+            factor = jnp.float32(seen or self._still)
+            mean, logvar, cache = self._encode(self._vae, jnp.asarray(chunk), factor, cache)
             means.append(np.asarray(mean))
             logvars.append(np.asarray(logvar))
             begin = end
@@ -127,7 +133,7 @@ def open_clips(folder: Path, config: TrainConfig, *, host: int = 0, hosts: int =
     if config.checkpoint is None:
         logging.getLogger(__name__).warning("no --checkpoint: the encoders' weights are random, the batches are noise")
     model = read_config(config.checkpoint, AvatarConfig) if config.checkpoint else config.model
-    return EncodedBatches(windows, WindowEncoder(model, config.checkpoint, seed=config.seed))
+    return EncodedBatches(windows, WindowEncoder(model, config.checkpoint, prompts=clips.prompts, seed=config.seed))
 
 
 def _centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:

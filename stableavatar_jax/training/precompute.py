@@ -84,7 +84,9 @@ def precompute(config: PrecomputeConfig) -> Tally:
             raise DataError(f"{config.data}: no clip is as long as a window, {config.window.span} frames: {tally}")
         if not todo:
             return tally
-        encode = WindowEncoder(model, config.checkpoint, dtype=config.compute_dtype, seed=config.seed)
+        encode = WindowEncoder(
+            model, config.checkpoint, prompts=clips.prompts, dtype=config.compute_dtype, seed=config.seed
+        )
         with tqdm(total=len(windows), initial=len(windows) - len(todo), desc="windows", unit="window") as progress:
             for number, start, batch in read_ahead(clips, todo, config.window, tally):
                 if batch:
@@ -116,7 +118,7 @@ def read_ahead(
     """The windows as batches of one; the next is decoded while one is encoded. None where the tally leaves one out."""
 
     def read(number: int, start: int) -> Batch:
-        arrays = window_arrays(clip_window(clips[number], start, config, tally), config)
+        arrays = window_arrays(clip_window(clips[number], start, config, tally), config, clips.prompts)
         return {name: np.asarray(array)[None] for name, array in arrays.items()}
 
     with ThreadPoolExecutor(1) as pool:
@@ -141,6 +143,7 @@ def describe(config: PrecomputeConfig, model: AvatarConfig) -> dict[str, Any]:
         "window": to_json(config.window),
         "windows_per_clip": config.windows_per_clip,
         "encoders": {name: to_json(getattr(model, name)) for name in ("vae", "umt5", "clip_vision", "wav2vec2")},
+        "after_picture": model.after_picture,
         "weights": str(config.checkpoint) if config.checkpoint else f"random, seed {config.seed}",
         "compute_dtype": config.compute_dtype,
     }

@@ -1,5 +1,6 @@
 """The data set of clips, and windows read from it."""
 
+import dataclasses
 import sys
 from itertools import islice
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.data import dataset, inspection, pipeline
+from stableavatar_jax.data.clips import PROMPTS
 from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.data.layouts import read_clip
@@ -41,6 +43,26 @@ def test_clips_come_back_as_they_were(source, built):
         assert clip == read_clip(source / clip.id, clip.id, clip.kind)
     assert "tensorflow" not in sys.modules
     assert not list(built.parent.glob(".*")), "nothing is left of building it"
+
+
+def test_a_clip_may_have_its_own_prompt_and_labels(source, tmp_path):
+    plain = read_clip(source / "speech-2.mp4", "speech-2.mp4", "talking")
+    own = dataclasses.replace(plain, id="own", prompt="A cat is talking", labels='{"opening": [0.5]}')
+    assert dataset.write_clips(tmp_path / "clips", lambda: iter([plain, own]), total=2) == 2
+    clips = ClipDataset(tmp_path / "clips")
+    assert [clips[0], clips[1]] == [plain, own]
+    assert (plain.text, own.text) == ("The protagonist is talking", "A cat is talking")
+    assert clips.prompts == (*PROMPTS.values(), "A cat is talking")
+    numbers = [ClipSource(clips, CONFIG).read(i, np.random.default_rng(0))["prompt"] for i in range(2)]
+    assert [clips.prompts[number] for number in numbers] == [plain.text, own.text]
+
+
+def test_a_data_set_from_before_prompts_and_labels(built):
+    clip = ClipDataset(built)[0]
+    example = dataset.to_example(clip)
+    del example["prompt"], example["labels"]
+    encoded = {name: value.encode() if name in ("id", "kind") else value for name, value in example.items()}
+    assert dataset.from_example(encoded) == clip
 
 
 def test_it_is_not_built_over(built, source):

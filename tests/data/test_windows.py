@@ -61,7 +61,7 @@ def test_arrays_of_a_window(tmp_path):
         "face_mask": ((2, 4, 6), "float32"),
         "lip_mask": ((2, 4, 6), "float32"),
         "sound": ((3200,), "float32"),
-        "kind": ((), "int32"),
+        "prompt": ((), "int32"),
     }
     np.testing.assert_array_equal(arrays["pixels"] / np.float32(127.5) - 1, window.pixels)
 

@@ -37,7 +37,7 @@ def check_window(case):
     info, config = case.info, case.info["config"]
     folder = info["clip_folder"]
     clip = layouts.read_clip(case.path.parent / folder, folder, layouts.kind_of(folder))
-    assert (clip.frames, clip.fps, clip.prompt) == (info["video_length"], info["fps_used"], info["text_prompt"])
+    assert (clip.frames, clip.fps, clip.text) == (info["video_length"], info["fps_used"], info["text_prompt"])
     span = windows.clip_length(clip.frames, config["n_sample_frames"], config["sample_frame_rate"])
     first, last = windows.sound_range(info["start_idx"], span, clip.fps)
     assert (span, first, last) == (info["clip_length"], info["start_sample"], info["end_sample"])
