@@ -163,7 +163,7 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = N
     """
     rest = list(sys.argv[1:] if argv is None else argv)
     try:
-        if preset := _take(rest, "--config"):
+        if preset := take(rest, "--config"):
             default = load_preset(preset, cls)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -210,12 +210,12 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _take(argv: list[str], option: str) -> str | None:
-    """Remove `option VALUE` or `option=VALUE` from the arguments and return the value."""
+def take(argv: list[str], option: str) -> str | None:
+    """Remove `option VALUE` or `option=VALUE` from the arguments and return the value; ConfigError without one."""
     for i, argument in enumerate(argv):
         if argument == option:
             if i + 1 == len(argv):
-                raise ConfigError(f"{option} needs a file: {option} configs/NAME.py")
+                raise ConfigError(f"{option} needs a value after it")
             value = argv[i + 1]
             del argv[i : i + 2]
             return value

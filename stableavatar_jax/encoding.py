@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class Encoders:
 
     def reference(self, picture: Float[np.ndarray, "H W 3"], latent_frames: int) -> Float[np.ndarray, "F h w Y"]:
         """What every window is told of the picture (`encode_reference`), from values in -1..1."""
-        return encode_reference(*self._load("vae"), picture, latent_frames)
+        return encode_reference(*self._load("vae"), picture, latent_frames, self.model.after_picture)
 
     def audio(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:
         """Features of each window's normalised sound; all windows have one length."""
@@ -115,10 +115,14 @@ def plan_sounds(samples: Float[np.ndarray, "S"], plan: WindowPlan, fps: float) -
 
 
 def encode_reference(
-    vae: VAE, params: Any, picture: Float[np.ndarray, "H W 3"], latent_frames: int
+    vae: VAE,
+    params: Any,
+    picture: Float[np.ndarray, "H W 3"],
+    latent_frames: int,
+    after_picture: Literal["grey", "still"] = "grey",
 ) -> Float[np.ndarray, "F h w Y"]:
-    """The picture as the first frame of a window, followed by grey: four mask channels that are 1 on the first latent
-    frame, then the latents' posterior mode (SPEC 6).
+    """The picture as the first frame of a window, followed by grey or itself: four mask channels that are 1 on the
+    first latent frame, then the latents' posterior mode (SPEC 6).
     """
     encode = jax.jit(
         lambda params, video, cache: vae.apply({"params": params}, video, cache, method="encode"), donate_argnums=2
@@ -128,7 +132,8 @@ def encode_reference(
     for _ in range(latent_frames):  # one at a time: the memory of one, and two compilations for any length
         mean, _, cache = encode(params, video, cache)
         latents.append(np.asarray(mean[0]))
-        video = jnp.zeros((1, vae.config.time_factor, *picture.shape))
+        rest = picture if after_picture == "still" else np.zeros_like(picture)
+        video = jnp.broadcast_to(rest, (1, vae.config.time_factor, *picture.shape))
     z = np.concatenate(latents)
     mask = np.zeros((*z.shape[:-1], MASK_CHANNELS), z.dtype)
     mask[0] = 1

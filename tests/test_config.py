@@ -185,7 +185,7 @@ def test_help_names_every_option_but_the_model(capsys):
         (["--sed", "3"], "--seed"),
         (["--seed", "x"], "--seed"),
         (["--model.dit.num-heads", "3"], "nrecognized"),
-        (["--config"], "--config needs a file"),
+        (["--config"], "--config needs a value"),
         (["--config", "absent.py"], "no such preset"),
     ],
 )

@@ -36,6 +36,9 @@ class AudioAdapterConfig:
     """Attention heads of a refining block."""
     context: int = 4
     """Audio tokens a slot takes beyond its latent frame, on each side (paper Eq. 1)."""
+    slot_positions: int = 0
+    """Places in a slot that have a learned embedding, added to the audio token there; 0 for none, as released.
+    An audio encoder trained from scratch tells its neighbours apart by nothing else."""
     ablation: Ablation = "full"
     """What is left out, for the rows of the paper's Table 3."""
     dtype: str = "float32"
@@ -61,17 +64,33 @@ def slot_indices(audio_tokens: int, latent_frames: int, context: int, video_fram
     """
     if latent_frames < 2 or audio_tokens < 1:
         raise ValueError(f"{latent_frames} latent frames with {audio_tokens} audio tokens: slots need at least 2 and 1")
+    index, inside = _slot_ranges(audio_tokens, latent_frames, context, video_frames)
+    return np.take_along_axis(np.where(inside, index, -1), _left(inside), axis=1)
+
+
+def slot_places(audio_tokens: int, latent_frames: int, context: int, video_frames: int | None = None) -> np.ndarray:
+    """Place of every token of `slot_indices` in its slot, counted from where the slot begins, in the clip or not."""
+    index, inside = _slot_ranges(audio_tokens, latent_frames, context, video_frames)
+    return np.take_along_axis(index - index[:, :1], _left(inside), axis=1)
+
+
+def _slot_ranges(
+    audio_tokens: int, latent_frames: int, context: int, video_frames: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Audio tokens around every latent frame, in the clip or not, and which are in it."""
     video_frames = 4 * latent_frames - 3 if video_frames is None else video_frames
     per_frame = audio_tokens / video_frames
     half = int(4 * per_frame / 2)
     first_frame = 4 * np.arange(1, latent_frames) - 3  # the video frames of latent frame i are 4i-3 .. 4i
     centres = np.trunc((per_frame * first_frame + per_frame * (first_frame + 4)) / 2).astype(int) - 1
     start = np.concatenate([[centres[0] - 3 * half], centres - half])  # the first slot ends where the second starts
-    width = 2 * half + 1 + 2 * context
-    index = start[:, None] - context + np.arange(width)
-    inside = (index >= 0) & (index < audio_tokens)
-    left = np.argsort(~inside, axis=1, kind="stable")
-    return np.take_along_axis(np.where(inside, index, -1), left, axis=1)
+    index = start[:, None] - context + np.arange(2 * half + 1 + 2 * context)
+    return index, (index >= 0) & (index < audio_tokens)
+
+
+def _left(inside: np.ndarray) -> np.ndarray:
+    """The order of a slot's tokens that puts its padding last."""
+    return np.argsort(~inside, axis=1, kind="stable")
 
 
 class AudioProjection(nn.Module):
@@ -150,6 +169,9 @@ class AudioAdapter(nn.Module):
         """Projection, blocks and head."""
         c = self.config
         self.projection = AudioProjection(c)
+        if c.slot_positions:
+            init = named(nn.initializers.normal(1.0), None, "embed")  # as large as the normalised tokens
+            self.positions = self.param("positions", init, (c.slot_positions, c.dim), c.param_dtype)
         if c.ablation == "project":
             return
         self.block = [AdapterBlock(c) for _ in range(c.blocks)]
@@ -163,9 +185,14 @@ class AudioAdapter(nn.Module):
         self, audio: Float[Array, "B A E"], latent_frames: int, video_frames: int | None = None
     ) -> AudioSlots:
         """Project audio features and deal them to latent frames (paper Eq. 1, `slot_indices`)."""
-        index = slot_indices(audio.shape[1], latent_frames, self.config.context, video_frames)
+        extent = audio.shape[1], latent_frames, self.config.context, video_frames
+        index = slot_indices(*extent)
         mask = jnp.asarray(index >= 0)
         tokens = self.projection(audio)[:, np.maximum(index, 0)]
+        if self.config.slot_positions:
+            if index.shape[1] > self.config.slot_positions:
+                raise ValueError(f"slots of {index.shape[1]} tokens, slot_positions is {self.config.slot_positions}")
+            tokens = tokens + self.positions.astype(tokens.dtype)[slot_places(*extent)]
         return AudioSlots(tokens * mask[None, :, :, None].astype(tokens.dtype), mask)
 
     def refine(

@@ -17,21 +17,30 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def convolve(
-    x: Float[Array, "B T H W I"], kernel: Float[Array, "t h w I O"], *, stride: int = 1, form: Form = "auto"
+    x: Float[Array, "B T H W I"],
+    kernel: Float[Array, "t h w I O"],
+    *,
+    before: int = 0,
+    stride: int = 1,
+    form: Form = "auto",
 ) -> Float[Array, "B U H W O"]:
-    """Convolution without padding in time, with zeros at the borders in space; U = (T - t) // stride + 1.
+    """Convolution after `before` frames of zeros, with zeros at the borders in space too.
 
-    `stride` is that of time. `form` is how it is computed, not what: "direct" is one 3D convolution; "taps" adds up one
-    2D convolution for each tap in time, which XLA runs 2 to 8 times faster on a CPU (`benchmarks/vae.py`) and compiles
-    half as fast. "auto" is "taps" on a CPU, "direct" elsewhere.
+    U = (T + before - t) // stride + 1; `stride` is that of time. Taps that would read nothing but the zeros cost
+    nothing: one frame alone is one 2D convolution. `form` is how it is computed, not what: "direct" is one 3D
+    convolution; "taps" adds up one 2D convolution for each tap in time, which XLA runs 2 to 8 times faster on a CPU
+    (`benchmarks/vae.py`) and compiles half as fast. "auto" is "taps" on a CPU, "direct" elsewhere.
     """
+    last = ((x.shape[1] + before - kernel.shape[0]) // stride) * stride  # where the last output's first frame lies
+    unread = min(max(before - last, 0), kernel.shape[0] - 1)
+    kernel, before = kernel[unread:], before - unread
     taps, height, width = kernel.shape[:3]
     space = [(height // 2, height // 2), (width // 2, width // 2)]
     if form == "direct" or form == "auto" and jax.default_backend() != "cpu":
         dims = ("NDHWC", "DHWIO", "NDHWC")
-        return jax.lax.conv_general_dilated(x, kernel, (stride, 1, 1), [(0, 0), *space], dimension_numbers=dims)
-    last = x.shape[1] - taps + 1
-    parts = (convolve_frames(x[:, k : k + last : stride], kernel[k], padding=space) for k in range(taps))
+        return jax.lax.conv_general_dilated(x, kernel, (stride, 1, 1), [(before, 0), *space], dimension_numbers=dims)
+    x = jnp.pad(x, ((0, 0), (before, 0), (0, 0), (0, 0), (0, 0)))
+    parts = (convolve_frames(x[:, k : k + last + 1 : stride], kernel[k], padding=space) for k in range(taps))
     return functools.reduce(jnp.add, parts)
 
 
@@ -70,12 +79,14 @@ class CausalConv(nn.Module):
         bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.param_dtype)
         x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
         keep = self.kernel_size[0] - self.stride
+        zeros = keep if past is None else 0
         if past is None:
             past = jnp.zeros((x.shape[0], keep, *x.shape[2:]), self.dtype)
         if x.shape[1] == 0:
             return jnp.zeros((*x.shape[:-1], self.features), self.dtype), past
-        x = jnp.concatenate([past, x], axis=1)
-        return convolve(x, kernel, stride=self.stride, form=self.form) + bias, x[:, x.shape[1] - keep :]
+        joined = jnp.concatenate([past, x], axis=1)
+        y = convolve(x if zeros else joined, kernel, before=zeros, stride=self.stride, form=self.form)
+        return y + bias, joined[:, joined.shape[1] - keep :]
 
 
 class FrameConv(nn.Module):

@@ -167,9 +167,16 @@ class VAE(nn.Module):
         frame at a time is the release's way and needs the least memory: in float32 at 480x832 a cache of 3.8 GB, and
         about as much besides. Donate the cache to the jitted call, or there will be two.
         """
+        x, cache = self.decode_unclipped(z, cache)
+        return jnp.clip(x, -1.0, 1.0), cache
+
+    def decode_unclipped(
+        self, z: Float[Array, "B F h w C"], cache: Cache | None = None
+    ) -> tuple[Float[Array, "B T H W 3"], Cache]:
+        """`decode` before the clip, for training: beyond -1 and 1 a clip would take the gradient away."""
         shift, scale = self._normalisation()
         x, cache = self.decoder(self.entry(z.astype(jnp.float32) * scale + shift), cache)
-        return jnp.clip(x.astype(jnp.float32), -1.0, 1.0), cache
+        return x.astype(jnp.float32), cache
 
     def _normalisation(self) -> tuple[Array, Array]:
         shift, scale = self.config.latents_mean, self.config.latents_std

@@ -73,7 +73,8 @@ class Log:
         if self._board:
             for name, value in means.items():
                 self._board.add_scalar(name, value, step)
-        shown = ("loss", "gradient_norm", "samples_per_second", "tflops_per_chip", "mfu", "waiting_for_input")
+        shown = ("loss", "psnr", "lip_psnr", "gradient_norm", "samples_per_second", "tflops_per_chip", "mfu",
+                 "waiting_for_input")  # fmt: skip
         line = "  ".join(f"{name} {means[name]:.3g}" for name in shown if name in means)
         if self._bar:
             self._bar.update(step - self._bar.n)

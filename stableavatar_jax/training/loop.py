@@ -14,9 +14,9 @@ from jax.experimental import multihost_utils
 
 from stableavatar_jax.training.batches import Batches, Reader, Ready
 from stableavatar_jax.training.logs import Log
-from stableavatar_jax.training.run import Run, fresh_state
+from stableavatar_jax.training.run import Run, Shapes, fresh_state
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
-from stableavatar_jax.training.speed import speed, step_flops
+from stableavatar_jax.training.speed import speed
 from stableavatar_jax.training.state import TrainState
 
 IN_FLIGHT = 2  # steps whose measurements have not been asked for: the devices always have one more to do
@@ -77,13 +77,13 @@ class Measurements:
 
     def __init__(self, run: Run, log: Log | None):
         self.run, self.log = run, log
-        self.pending: deque[tuple[int, Mapping[str, jax.Array], tuple[int, ...], int, float]] = deque()
+        self.pending: deque[tuple[int, Mapping[str, jax.Array], Shapes, float]] = deque()
         self.losses: list[float] = []
         self.clock, self.waited = time.perf_counter(), 0.0
 
     def add(self, step: int, metrics: Mapping[str, jax.Array], ready: Ready, waited: float) -> None:
         """Note a step that was sent off; `waited` is the seconds spent waiting for input so far."""
-        self.pending.append((step, metrics, ready.batch["latents_mean"].shape, ready.batch["audio"].shape[1], waited))
+        self.pending.append((step, metrics, {name: x.shape for name, x in ready.batch.items()}, waited))
         if len(self.pending) > IN_FLIGHT:
             self._take()
 
@@ -103,18 +103,18 @@ class Measurements:
         self.clock = time.perf_counter()
 
     def _take(self) -> None:
-        step, metrics, latents, audio_tokens, waited = self.pending.popleft()
+        step, metrics, shapes, waited = self.pending.popleft()
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         _check_finite(step, values)
         self.losses.append(values["loss"])
         now = time.perf_counter()
         seconds, waiting = now - self.clock, waited - self.waited
         self.clock, self.waited = now, waited
-        flops = step_flops(self.run.model.config, latents, audio_tokens)
+        flops = self.run.flops(shapes) if self.run.flops else None
         devices = self.run.mesh.devices.ravel().tolist()
         timing = {"seconds": seconds, "waiting_for_input": min(1.0, waiting / seconds)}
         if self.log:
-            self.log.record(step, values | timing | speed(flops, latents[0], seconds, devices))
+            self.log.record(step, values | timing | speed(flops, next(iter(shapes.values()))[0], seconds, devices))
 
 
 def _check_finite(step: int, values: Mapping[str, float]) -> None:
@@ -123,7 +123,7 @@ def _check_finite(step: int, values: Mapping[str, float]) -> None:
         shown = ", ".join(f"{name} {value:.3g}" for name, value in values.items() if math.isfinite(value))
         raise TrainingError(
             f"step {step}: {' and '.join(bad)} not finite ({shown}); nothing was saved since the last checkpoint. Look "
-            "for records that are not finite (python -m stableavatar_jax.data inspect), or lower the learning rate"
+            "for data that are not finite (python -m stableavatar_jax.data inspect), or lower the learning rate"
         )
 
 

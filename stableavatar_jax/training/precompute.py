@@ -143,6 +143,7 @@ def describe(config: PrecomputeConfig, model: AvatarConfig) -> dict[str, Any]:
         "window": to_json(config.window),
         "windows_per_clip": config.windows_per_clip,
         "encoders": {name: to_json(getattr(model, name)) for name in ("vae", "umt5", "clip_vision", "wav2vec2")},
+        "after_picture": model.after_picture,
         "weights": str(config.checkpoint) if config.checkpoint else f"random, seed {config.seed}",
         "compute_dtype": config.compute_dtype,
     }

@@ -2,47 +2,51 @@
 
 import contextlib
 import dataclasses
-import functools
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stableavatar_jax.checkpoint import load_params, save_params
 from stableavatar_jax.config import FILE, ConfigError, read_config, to_json, write_config
-from stableavatar_jax.models.avatar import AvatarConfig, boxed_params
-from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.sharding import RULES, make_mesh, shardings
-from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.saving import Checkpoints, TrainingError
-from stableavatar_jax.training.state import TrainState, Tree, begin, boxed_state, join, make_optimizer, merged
-from stableavatar_jax.training.step import make_train_step
+from stableavatar_jax.training.state import TrainState, Tree
 
-# Options that a run may be continued with other values of: they change how long it goes on and what is seen of it.
-FREE = {
-    "data", "clips", "on_bad", "missing_masks", "run_dir", "steps", "checkpoint_every", "keep", "log_every",
-    "validate_every", "validation", "export", "compile_only", "devices", "video", "distributed", "mesh", "remat",
-}  # fmt: skip
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of the arrays of a batch."""
+Step = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What does not change while a run goes on."""
 
-    config: TrainConfig
+    config: Any
+    """The part's `RunConfig`."""
     mesh: Mesh
-    model: DiT
+    model: Any
+    """The network that is trained."""
+    boxed: Any
+    """Shapes and dtypes of its weights, with the names of their axes."""
     abstract: TrainState
     """Shapes, dtypes and shardings of the state."""
     init: jax.stages.Wrapped
     """Jitted: the state before the first step, its weights drawn from a key."""
+    begin: jax.stages.Wrapped
+    """Jitted: the state before the first step, around given weights."""
     step: jax.stages.Wrapped
-    """Jitted `make_train_step`; the state it is given is given away. It compiles once for each shape of a batch."""
+    """Jitted; the state it is given is given away. It compiles once for each shape of a batch."""
+    load: Callable[["Run", Path], Any]
+    """The weights to begin with, out of a model directory."""
+    flops: Callable[[Shapes], tuple[float, float]] | None = None
+    """Operations of a step, where they are known: what learning needs, and with what remat computes again."""
 
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:
@@ -51,39 +55,54 @@ class Run:
             yield
 
 
-def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
-    """The run of a config, on all devices unless a mesh is given; nothing is allocated or compiled yet.
+def assemble(
+    config: RunConfig,
+    model: Any,
+    boxed: Any,
+    *,
+    draw: Callable[[jax.Array], Any],
+    begin: Callable[[Any], TrainState],
+    step: Step,
+    load: Callable[[Run, Path], Any],
+    flops: Callable[[Shapes], tuple[float, float]] | None = None,
+    accumulate: int = 1,
+    mesh: Mesh | None = None,
+) -> Run:
+    """The run of any part, on all devices unless a mesh is given; nothing is allocated or compiled yet.
 
-    Raises ValueError where the batch cannot be spread over the mesh.
+    `boxed` are the abstract weights with the names of their axes, `draw` makes them from a key, and `begin` the state
+    around them. Raises ValueError where the batch cannot be spread over the mesh.
     """
     mesh = make_mesh(config.mesh) if mesh is None else mesh
     spread = mesh.shape["data"] * mesh.shape["fsdp"]
-    if config.batch % (spread * config.step.accumulate):
+    if config.batch % (spread * accumulate):
         raise ValueError(
-            f"a batch of {config.batch} rows in {config.step.accumulate} parts cannot be spread evenly over data x "
-            f"fsdp = {spread} devices; use a multiple of {spread * config.step.accumulate}, or set --mesh.context"
+            f"a batch of {config.batch} rows in {accumulate} parts cannot be spread evenly over data x "
+            f"fsdp = {spread} devices; use a multiple of {spread * accumulate}, or set --mesh.context"
         )
-    model = config.dit()
-    boxed = boxed_state(model, config.train, config.optimizer, config.lora, dtype=config.dtype)
+    state = jax.tree.map(_without_empty, jax.eval_shape(begin, boxed), is_leaf=_is_boxed)
     with jax.set_mesh(mesh):
-        places = shardings(boxed, mesh)
+        places = shardings(state, mesh)
     abstract = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.unbox(boxed), places
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.unbox(state), places
     )
-    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), model.example())
-
-    def init(key: jax.Array) -> TrainState:
-        params = nn.unbox(model.init(key, *example)["params"])
-        if config.train == "all":  # Wan's own start: the velocity is zero, until the head has learned otherwise
-            params["head"]["kernel"] = jnp.zeros_like(params["head"]["kernel"])
-        return _begin(config, params)
-
-    step = make_train_step(model, config.step, config.optimizer, make_optimizer(config.optimizer), seed=config.seed)
     whole = NamedSharding(mesh, PartitionSpec())
     return Run(
-        config, mesh, model, abstract, jax.jit(init, out_shardings=places),
-        jax.jit(step, donate_argnums=0, out_shardings=(places, whole)),
-    )
+        config, mesh, model, boxed, abstract,
+        init=jax.jit(lambda key: begin(draw(key)), out_shardings=places),
+        begin=jax.jit(begin, out_shardings=places),
+        step=jax.jit(step, donate_argnums=0, out_shardings=(places, whole)),
+        load=load, flops=flops,
+    )  # fmt: skip
+
+
+def _is_boxed(leaf: Any) -> bool:
+    return isinstance(leaf, nn.meta.AxisMetadata)
+
+
+def _without_empty(leaf: Any) -> Any:
+    """A leaf that an optimizer has masked has names of axes, and none."""
+    return leaf if jax.tree.leaves(leaf) else nn.unbox(leaf)
 
 
 def fresh_state(run: Run) -> TrainState:
@@ -92,20 +111,18 @@ def fresh_state(run: Run) -> TrainState:
     if config.checkpoint is None:
         with run.on_mesh():
             return run.init(jax.random.key(config.seed))
-    boxed, places = boxed_params(run.model), jax.tree.map(lambda leaf: leaf.sharding, run.abstract)
-    with jax.set_mesh(run.mesh):
-        params = load_params(
-            config.checkpoint / "dit", nn.unbox(boxed), dtype="float32", shardings=shardings(boxed, run.mesh)
-        )
+    params = run.load(run, config.checkpoint)
     with run.on_mesh():
-        return jax.jit(functools.partial(_begin, config), out_shardings=places)(params)
+        return run.begin(params)
 
 
-def _begin(config: TrainConfig, params: Any) -> TrainState:
-    return begin(params, config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype)
+def load_weights(run: Run, folder: Path, name: str, boxed: Any) -> Tree:
+    """A part's weights out of a model directory, in float32, where the run's mesh wants them."""
+    with jax.set_mesh(run.mesh):
+        return load_params(folder / name, nn.unbox(boxed), dtype="float32", shardings=shardings(boxed, run.mesh))
 
 
-def settle(config: TrainConfig) -> TrainConfig:
+def settle(config: RunConfig) -> Any:
     """The config with the model that its checkpoint or its run directory says, which is written down at the start.
 
     Raises ConfigError where a run is to go on with options that would make it another run.
@@ -116,69 +133,47 @@ def settle(config: TrainConfig) -> TrainConfig:
         if jax.process_index() == 0:
             write_config(config.run_dir, config)
         return config
-    before, now = (to_json(c) for c in (read_config(config.run_dir, TrainConfig), config))
-    changed = [f"{key} was {_short(before[key])}, now {_short(now[key])}" for key in before
-               if key not in FREE and before[key] != now[key]]
+    before, now = (_told_apart(c) for c in (read_config(config.run_dir, type(config)), config))
+    changed = [f"{key} was {_short(before[key])}, now {_short(now[key])}" for key in before if before[key] != now[key]]
     if changed:
         raise ConfigError(f"{config.run_dir / FILE}: the run began otherwise: {'; '.join(changed)}; "
                           "go on with the same options, or give another --run-dir")
     return config
 
 
-def export(config: TrainConfig, output: Path) -> tuple[int, Tree | None]:
-    """Write the best checkpoint's weights as a model directory for `sample.py`; return their step, and their LoRA.
+def _told_apart(config: RunConfig) -> Tree:
+    """The options that make a run what it is; the optimizer's one by one, the others whole."""
+    plain = to_json(config)
+    optimizer = traverse_util.flatten_dict({"optimizer": plain.pop("optimizer")}, sep=".")
+    return {key: value for key, value in (plain | optimizer).items() if key not in config.FREE}
 
-    The average is taken where there is one, and a LoRA is merged in. The encoders' folders are those of the model
-    directory the run started from, linked. Raises TrainingError where there is no checkpoint, CheckpointError where
-    the directory holds weights already.
+
+def best_state(run: Run) -> TrainState:
+    """The state of the checkpoint with the least loss; raises TrainingError where there is none."""
+    with contextlib.closing(Checkpoints(run.config.run_dir)) as checkpoints:
+        step = checkpoints.best
+        if step is None:
+            raise TrainingError(f"{run.config.run_dir}: no whole checkpoint to export")
+        return checkpoints.restore(run.abstract, step)[0]
+
+
+def write_parts(output: Path, config: RunConfig, parts: Mapping[str, Tree]) -> None:
+    """Write parts of a model, by their names in `models.avatar.PARTS`, and their place in its config.json.
+
+    The directory may hold other parts already, which stay as they are; those it lacks are linked to where the run
+    started from. Raises CheckpointError where it has one of these.
     """
-    run = prepare(config)
-    checkpoints = Checkpoints(config.run_dir)
-    step = checkpoints.best
-    if step is None:
-        raise TrainingError(f"{config.run_dir}: no whole checkpoint to export")
-    state, _ = checkpoints.restore(run.abstract, step)
-    checkpoints.close()
-    variables = join(state.ema or state.params, state.frozen)
     output.mkdir(parents=True, exist_ok=True)
-    with run.on_mesh():
-        save_params(output / "dit", jax.jit(merged)(variables))
+    model = config.model
+    if (output / FILE).exists():
+        ours = {name: getattr(model, name) for name in parts}
+        model = dataclasses.replace(read_config(output, AvatarConfig), **ours)
+    for name, params in parts.items():
+        save_params(output / name, params)
     for other in sorted(config.checkpoint.iterdir()) if config.checkpoint else ():
-        if other.name not in ("dit", FILE) and not (output / other.name).exists():
+        if other.name not in (*parts, FILE) and not (output / other.name).exists():
             (output / other.name).symlink_to(other.absolute())
-    write_config(output, config.model)
-    return step, variables.get("lora")
-
-
-def compiled_memory(config: TrainConfig) -> dict[str, float]:
-    """Compile the step for `config.video` and return GiB on each device: `state`, `batch`, `temporary`, `total`."""
-    run = prepare(config)
-    frames, height, width = config.video
-    c, vae = config.model.dit, config.model.vae
-    length = min(226, c.text_len)  # training cuts prompts there
-    rows, size = config.batch, ((frames + 3) // 4, height // vae.space_factor, width // vae.space_factor)
-    place = NamedSharding(run.mesh, PartitionSpec(("data", "fsdp")))
-    shaped = lambda *shape, dtype="float32": jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)  # noqa: E731
-    latents = {name: shaped(*size, c.out_channels) for name in (
-        "latents_mean", "latents_logvar", "reference_mean", "reference_logvar")}
-    batch = latents | {
-        "text": shaped(length, c.text_dim), "text_mask": shaped(length, dtype="bool"),
-        "image": shaped(257, c.image_dim),
-        "audio": shaped(2 * frames - 1, c.adapter.audio_dim), "face_mask": shaped(*size), "lip_mask": shaped(*size),
-    }
-    with run.on_mesh():
-        memory: Any = run.step.lower(run.abstract, batch).compile().memory_analysis()
-    state = sum(_bytes(leaf) for leaf in jax.tree.leaves(run.abstract))
-    gib = {
-        "state": state, "batch": memory.argument_size_in_bytes - state, "temporary": memory.temp_size_in_bytes,
-        "total": memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        + memory.output_size_in_bytes - memory.alias_size_in_bytes,
-    }
-    return {name: size / 2**30 for name, size in gib.items()}
-
-
-def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
-    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize
+    write_config(output, model)
 
 
 def _short(value: Any) -> str:

@@ -31,8 +31,15 @@ def step_flops(config: DiTConfig, latents: Sequence[int], audio_tokens: int) -> 
     return rows * useful, rows * executed
 
 
-def speed(flops: tuple[float, float], rows: int, seconds: float, devices: Sequence[jax.Device]) -> dict[str, float]:
-    """Rows a second, TFLOP/s per chip, and shares of the chips' peak (MFU; with recomputation HFU), NaN if unknown."""
+def speed(
+    flops: tuple[float, float] | None, rows: int, seconds: float, devices: Sequence[jax.Device]
+) -> dict[str, float]:
+    """Rows a second, TFLOP/s per chip, and shares of the chips' peak (MFU; with recomputation HFU), NaN if unknown.
+
+    Rows alone where nobody has counted a step's operations.
+    """
+    if flops is None:
+        return {"samples_per_second": rows / seconds}
     per_chip = [f / seconds / len(devices) / 1e12 for f in flops]
     peak = peak_tflops(devices[0]) or math.nan
     return {

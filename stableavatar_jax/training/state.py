@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,6 @@ import optax
 from flax import traverse_util
 
 from stableavatar_jax.models import lora as loras
-from stableavatar_jax.models.avatar import boxed_params
-from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.lora import LoRAConfig
 from stableavatar_jax.shapes import Array, Float, Int
 
@@ -34,6 +31,10 @@ SELECTIONS: dict[str, Callable[[str], bool]] = {
 }
 """Which variables are trained, by path (`params/blocks/ffn/up/kernel`): attention and adapter; every block and
 everything that hears; everything that hears (adapter, audio keys and values); LoRA and everything that hears; all."""
+
+
+STACKS = {"layers", "blocks"}
+"""Where weights of all layers lie stacked on a leading axis (`models.layers.stack`)."""
 
 
 @flax.struct.dataclass
@@ -56,12 +57,22 @@ class TrainState:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW; the defaults are the release's for 1.3B on 4 GPUs."""
+    """The defaults are the release's for 1.3B on 4 GPUs."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon: orthogonalised steps for matrices and kernels, as large as AdamW's; AdamW for all the rest."""
     learning_rate: float = 2e-5
-    """After the warm-up it stays constant."""
+    """After the warm-up it stays constant, unless `decay` says otherwise."""
     warmup: int = 100
     """Steps over which the learning rate rises from 0; 0 for none."""
+    decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls. A run may go on with another `decay`, and so decide late how it ends."""
+    decay_start: int = 0
+    """Step at which it begins to fall."""
+    decay_steps: int = 0
+    """Steps over which it falls."""
+    floor: float = 0.0
+    """Share of the learning rate that is left at the end."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the first and the second moment."""
     eps: float = 1e-10
@@ -80,6 +91,8 @@ class OptimizerConfig:
     def __post_init__(self):
         if self.learning_rate <= 0 or self.warmup < 0 or min(self.clip) <= 0 or self.clip_steps < 1:
             raise ValueError("learning_rate and clip above 0, warmup 0 or more, clip_steps 1 or more are needed")
+        if self.decay != "none" and self.decay_steps < 1:
+            raise ValueError(f"decay {self.decay} needs decay_steps: the number of steps over which the rate falls")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}, 0 to below 1 is needed")
 
@@ -91,8 +104,20 @@ class ClipState(NamedTuple):
 
 
 def learning_rate(config: OptimizerConfig) -> optax.Schedule:
-    """`learning_rate * min(1, step / warmup)`: the first step of a warm-up has rate 0, and only fills the moments."""
-    return lambda step: config.learning_rate * jnp.minimum(1.0, step / config.warmup if config.warmup else 1.0)
+    """`learning_rate * min(1, step / warmup)`: the first step of a warm-up has rate 0, and only fills the moments.
+
+    From `decay_start` on it falls, to `floor` times as much.
+    """
+
+    def rate(step):
+        warm = config.learning_rate * jnp.minimum(1.0, step / config.warmup if config.warmup else 1.0)
+        if config.decay == "none":
+            return warm
+        done = jnp.clip((step - config.decay_start) / config.decay_steps, 0.0, 1.0)
+        left = 1 - done if config.decay == "linear" else (1 + jnp.cos(jnp.pi * done)) / 2
+        return warm * (config.floor + (1 - config.floor) * left)
+
+    return rate
 
 
 def clip_limit(norm: Float[Array, ""], step: Int[Array, ""], config: OptimizerConfig) -> Float[Array, ""]:
@@ -115,8 +140,8 @@ def clip_gradients(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The release's optimizer: clipping, then AdamW with decay apart from the gradient."""
-    return optax.chain(clip_gradients(config), adamw(config))
+    """The release's optimizer: clipping, then AdamW with decay apart from the gradient; or Muon in its place."""
+    return optax.chain(clip_gradients(config), {"adamw": adamw, "muon": muon}[config.kind](config))
 
 
 def adamw(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -126,6 +151,27 @@ def adamw(config: OptimizerConfig) -> optax.GradientTransformation:
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(learning_rate(config)),
     )
+
+
+def muon(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Muon (Jordan et al. 2024) scaled to AdamW's step (Liu et al. 2025), so that one learning rate serves both."""
+    return optax.contrib.muon(
+        learning_rate(config), eps=config.eps, weight_decay=config.weight_decay, adam_b1=config.betas[0],
+        adam_b2=config.betas[1], consistent_rms=0.2, muon_weight_dimension_numbers=matrices,
+    )
+
+
+def matrices(params: Any) -> Any:
+    """How Muon reads each leaf: kernels as matrices [taps * in, out], one for each stacked layer; None for others."""
+
+    def read(path, leaf):
+        names = {getattr(key, "key", None) for key in path}
+        axes = range(1 if names & STACKS else 0, leaf.ndim)
+        if "kernel" not in names or len(axes) < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(axes[:-1]), (axes[-1],))
+
+    return jax.tree_util.tree_map_with_path(read, params)
 
 
 def divide(variables: Mapping[str, Any], selection: Selection) -> tuple[Tree, Tree]:
@@ -159,27 +205,19 @@ def begin(
     if selection == "lora":
         variables["lora"] = loras.init(jax.random.key(seed), params, lora)
     trained, frozen = divide(variables, selection)
-    trained = jax.tree.map(lambda x: x.astype(jnp.float32), trained)
+    return first_state(trained, jax.tree.map(lambda x: x.astype(dtype), frozen), optimizer)
+
+
+def first_state(trained: Mapping[str, Any], frozen: Mapping[str, Any], optimizer: OptimizerConfig) -> TrainState:
+    """The state before the first step, around variables that are trained and others that are not."""
+    params = jax.tree.map(lambda x: x.astype(jnp.float32), dict(trained))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=trained,
-        frozen=jax.tree.map(lambda x: x.astype(dtype), frozen),
-        optimizer=make_optimizer(optimizer).init(trained),
-        ema=jax.tree.map(jnp.copy, trained) if optimizer.ema else None,
+        params=params,
+        frozen=dict(frozen),
+        optimizer=make_optimizer(optimizer).init(params),
+        ema=jax.tree.map(jnp.copy, params) if optimizer.ema else None,
     )
-
-
-def boxed_state(
-    model: DiT, selection: Selection, optimizer: OptimizerConfig, lora: LoRAConfig, *, dtype: str
-) -> TrainState:
-    """`begin`'s shapes and dtypes, whose leaves still carry the names of their axes; nothing is allocated."""
-    build = lambda params: begin(params, selection, optimizer, lora, seed=0, dtype=dtype)  # noqa: E731
-    return jax.eval_shape(build, boxed_params(model))
-
-
-def abstract_state(boxed: TrainState) -> TrainState:
-    """The same without the names of the axes."""
-    return nn.unbox(boxed)
 
 
 def advance(state: TrainState, grads: Tree, optimizer: optax.GradientTransformation, ema: float) -> TrainState:
@@ -193,8 +231,7 @@ def advance(state: TrainState, grads: Tree, optimizer: optax.GradientTransformat
     if state.ema is not None:
         decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), state.ema, params)
-    return dataclasses.replace(
-        state, step=state.step + 1, params=params, optimizer=moments, ema=average)
+    return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=moments, ema=average)
 
 
 def merged(variables: Mapping[str, Any]) -> Tree:

@@ -34,14 +34,14 @@ def test_training_runs(tmp_path):
 import sys
 from pathlib import Path
 from stableavatar_jax.config import parse
-from stableavatar_jax.training import loop, run
+from stableavatar_jax.training import dit, loop, run
 from stableavatar_jax.training.config import TrainConfig
 from tests.training import tiny
 for steps in (2, 3):
     options = ["--run-dir", sys.argv[1], "--steps", str(steps), "--optimizer.learning-rate=2e-4", "--step.silent", "0"]
     config = parse(TrainConfig, options, tiny.config())
     assert config.optimizer.learning_rate == 2e-4 and config.step.silent == 0.0
-    state = loop.train(run.prepare(run.settle(config)), tiny.Synthetic())
+    state = loop.train(dit.prepare(run.settle(config)), tiny.Synthetic())
 assert int(state.step) == 3
 """
     done = run(script, str(tmp_path))

@@ -15,6 +15,7 @@ from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.models.vae import VAEConfig
 from stableavatar_jax.sampling.jobs import SampleConfig
 from stableavatar_jax.sampling.sampler import denoise, load_transformer
+from stableavatar_jax.training import dit
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training.state import OptimizerConfig, join, merged
 from stableavatar_jax.training.step import StepConfig
@@ -61,7 +62,7 @@ def test_a_clip_comes_back(tmp_path):
     batch = jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), ROWS, 0), one)
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup=20, clip=(1.0, 1.0), clip_spikes=False, ema=0.98)
     config = tiny.config(model=model, batch=ROWS, train="all", optimizer=optimizer, step=StepConfig(clip_level=0.0))
-    run = runs.prepare(config)
+    run = dit.prepare(config)
     state = runs.fresh_state(run)
     with run.on_mesh():
         for _ in range(STEPS):

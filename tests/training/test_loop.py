@@ -22,7 +22,7 @@ from stableavatar_jax.checkpoint import load_params
 from stableavatar_jax.config import ConfigError, read_config
 from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part
 from stableavatar_jax.models.lora import LoRAConfig
-from stableavatar_jax.training import loop
+from stableavatar_jax.training import dit, loop
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.logs import read_rows
@@ -45,7 +45,7 @@ def assert_same_run(one: Path, other: Path):
 def train(folder: Path, batches, run=None, **changes):
     """A run of six steps in two parts each; `run` is one prepared before, whose compiled step is used again."""
     options = runs.settle(config(**({"run_dir": folder, "steps": 6, "checkpoint_every": 3, "accumulate": 2} | changes)))
-    run = dataclasses.replace(run, config=options) if run else runs.prepare(options)
+    run = dataclasses.replace(run, config=options) if run else dit.prepare(options)
     return loop.train(run, batches)
 
 
@@ -61,7 +61,7 @@ def latest(folder: Path):
 
 @pytest.fixture(scope="module")
 def run():
-    return runs.prepare(config(accumulate=2))
+    return dit.prepare(config(accumulate=2))
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,8 @@ def test_last_and_best_are_kept(run, tmp_path):
 def test_export_is_the_average_of_the_best(tmp_path):
     """A LoRA run's weights, merged, and its LoRA alone in the release's format."""
     options = config(run_dir=tmp_path, steps=1, train="lora", lora=LoRAConfig(rank=2))
-    state = loop.train(runs.prepare(runs.settle(options)), Synthetic())
-    step, lora = runs.export(options, tmp_path / "model")
+    state = loop.train(dit.prepare(runs.settle(options)), Synthetic())
+    step, lora = dit.export(options, tmp_path / "model")
     variables = states.join(state.ema, state.frozen)
     model = read_config(tmp_path / "model", AvatarConfig)
     params = load_params(tmp_path / "model" / "dit", abstract_params(part(model, "dit")))
@@ -222,7 +222,7 @@ def test_metrics_file_is_plain(whole):
 def test_compile_only_reports_memory():
     """The state's share is what its arrays take; a whole step takes more."""
     options = config(video=(9, 32, 32))
-    memory, run = runs.compiled_memory(options), runs.prepare(options)
+    memory, run = dit.compiled_memory(options), dit.prepare(options)
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(run.abstract))
     np.testing.assert_allclose(memory["state"], state / 2**30)
     assert memory["total"] > memory["state"] + memory["batch"] > 0

@@ -8,14 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from stableavatar_jax.config import ConfigError, load_preset
 from stableavatar_jax.data.batches import DataError
 from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.data.dataset import BuildConfig, build
 from stableavatar_jax.data.tally import ClipError
 from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.training import encode, loop, precompute, run
+from stableavatar_jax.training import dit, encode, loop, precompute, run
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.precompute import PrecomputeConfig
 from tests.data import made
@@ -35,7 +34,7 @@ def one_encoder(encoder, monkeypatch):
 
 @pytest.fixture(scope="module")
 def prepared():
-    return run.prepare(config())
+    return dit.prepare(config())
 
 
 def config(**changes):
@@ -52,7 +51,7 @@ def clips(folder: Path, frames: int) -> Path:
 def losses(prepared, folder: Path, **changes) -> tuple[list[float], dict]:
     """Loss of every step, and the trained weights; the step is compiled once for all tests."""
     options = config(run_dir=folder, **changes)
-    with contextlib.closing(train.open_data(options)) as batches:
+    with contextlib.closing(dit.open_data(options)) as batches:
         state = loop.train(dataclasses.replace(prepared, config=run.settle(options)), batches)
     return [float(row["loss"]) for row in read_rows(folder / "metrics.csv")], state.params
 
@@ -83,10 +82,10 @@ def test_a_run_on_clips_goes_on(prepared, tmp_path):
 def test_what_cannot_be_trained_on(tmp_path):
     for given, told in ({}, "neither is"), ({"data": tmp_path, "clips": tmp_path}, "both are"):
         with pytest.raises(ConfigError, match=f"one of --data .* and --clips .* is needed, {told} given"):
-            train.open_data(config(**given))
+            dit.open_data(config(**given))
     data = clips(tmp_path, 6)
     short = {"clips": data, "window": WindowConfig(frames=9, sizes=WINDOW.sizes)}
     with pytest.raises(ClipError, match="6 frames, a window needs 9"):
-        train.open_data(config(**short))
+        dit.open_data(config(**short))
     with pytest.raises(DataError, match="no items"):
-        train.open_data(config(**short, on_bad="skip"))
+        dit.open_data(config(**short, on_bad="skip"))

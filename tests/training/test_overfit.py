@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.diffusion import flow, losses
+from stableavatar_jax.training import dit
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.state import OptimizerConfig
@@ -18,11 +19,11 @@ PAIRS = 16
 
 def test_sixteen_pairs_are_learned():
     """The loss starts within a tenth of predicting zero, and falls to a tenth of its start."""
-    dit = dataclasses.replace(
+    network = dataclasses.replace(
         tiny.MODEL.dit, dim=64, ffn_dim=128, adapter=dataclasses.replace(tiny.MODEL.dit.adapter, dim=64)
     )
     optimizer = OptimizerConfig(learning_rate=6e-3, warmup=20, clip=(1.0, 1.0), clip_spikes=False, ema=0.0)
-    run = runs.prepare(tiny.config(model=dataclasses.replace(tiny.MODEL, dit=dit), train="all", optimizer=optimizer))
+    run = dit.prepare(tiny.config(model=dataclasses.replace(tiny.MODEL, dit=network), train="all", optimizer=optimizer))
     model, config, state = run.model, run.config.step, runs.fresh_state(run)
     one = jax.tree.map(jnp.asarray, tiny.batch(0, rows=1))
     batch = jax.tree.map(lambda x: jnp.repeat(x, PAIRS, 0), one)

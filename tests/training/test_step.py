@@ -17,7 +17,7 @@ from stableavatar_jax.diffusion import losses
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.lora import LoRAConfig
 from stableavatar_jax.sharding import MeshConfig
-from stableavatar_jax.training import loop
+from stableavatar_jax.training import dit, loop
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.logs import read_rows
@@ -145,7 +145,7 @@ def test_draws_have_the_released_shares():
 
 def test_one_compilation_for_each_shape():
     """Steps of one shape are traced once, a second shape once more; the old state is given away."""
-    run, traced = runs.prepare(tiny.config()), []
+    run, traced = dit.prepare(tiny.config()), []
 
     def step(state, batch):
         traced.append(1)
@@ -176,7 +176,7 @@ def test_mesh_of_four_equals_one_device(tmp_path):
 
 def two_steps(folder: str, **axes: int):
     """The runs that the test above compares."""
-    run = runs.prepare(runs.settle(tiny.config(run_dir=Path(folder), steps=2, mesh=MeshConfig(**axes))))
+    run = dit.prepare(runs.settle(tiny.config(run_dir=Path(folder), steps=2, mesh=MeshConfig(**axes))))
     kernel = run.abstract.params["params"]["blocks"]["ffn"]["up"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) == (2, 32 // axes["fsdp"], 48 // axes["tensor"])
     loop.train(run, tiny.Synthetic())
