@@ -5,10 +5,14 @@
 docs/demo.md says how it was trained and what it can do.
 """
 
+from pathlib import Path
+
+import stableavatar_jax
 from configs.models import demo
-from stableavatar_jax.demo import MODEL
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.sampling.jobs import SampleConfig
+
+MODEL = Path(stableavatar_jax.__path__[0]) / "demo" / "model"
 
 config = SampleConfig(
     model=demo, checkpoint=MODEL, prompt="A person is talking", height=96, width=96,
