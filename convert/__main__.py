@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from convert import parts
 from convert.importing import ImportFailed, import_part
 from convert.inspecting import describe, verify
+from convert.packing import pack
 from convert.parts import PartName
 from convert.tensors import FileError
 from stableavatar_jax.checkpoint import CheckpointError
@@ -89,10 +91,33 @@ class Verify:
         return whole
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pack:
+    """Write parts of a model directory as one safetensors file each, for models small enough to be shipped."""
+
+    checkpoint: Path
+    """Model directory to take them from."""
+    output: Path
+    """Model directory to write; made where there is none, added to where there is one."""
+    parts: tuple[PartName, ...] = parts.NAMES
+    """Which parts."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Dtype on disk."""
+    overwrite: bool = False
+    """Replace files that are there already."""
+
+    def run(self) -> bool:
+        """Print the files as they are written."""
+        for file in pack(self.checkpoint, self.output, self.parts, self.dtype, self.overwrite):
+            print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+        return True
+
+
 Command = (
     Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Pack, tyro.conf.subcommand("pack")]
 )
 
 

@@ -1,4 +1,5 @@
-"""Weights in a model directory: `DIR/config.json`, `DIR/tokenizer.json`, and one orbax folder `DIR/PART` for each part.
+"""Weights in a model directory: `DIR/config.json`, `DIR/tokenizer.json`, and one orbax folder `DIR/PART` for each part
+(or one file `DIR/PART.safetensors`, see `packed`).
 
 Arrays lie as plain zarr chunks of up to 32 MiB, not in orbax's single-database form, which holds a whole part in memory
 while it is written; and uncompressed, because compression takes off 7% of float32 weights and doubles reading time.
@@ -19,6 +20,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part, with_dtype
+from stableavatar_jax.packed import packed_file, read_header, read_tensors
 from stableavatar_jax.sharding import initialise
 
 Tree = dict[str, Any]
@@ -62,15 +64,20 @@ def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None,
     largest leaf as stored. Raises CheckpointError, before anything is read, unless paths and shapes are the folder's.
     """
     check_params(folder, abstract)
+    abstract = dict(abstract)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]) if shardings is None else shardings
     if isinstance(sharding, jax.sharding.Sharding):
-        sharding = jax.tree.map(lambda _: sharding, dict(abstract))
+        sharding = jax.tree.map(lambda _: sharding, abstract)
 
     def wanted(leaf, sharding):
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
         return jax.ShapeDtypeStruct(leaf.shape, dtype if dtype and floating else leaf.dtype, sharding=sharding)
 
-    target = jax.tree.map(wanted, dict(abstract), sharding)
+    target = jax.tree.map(wanted, abstract, sharding)
+    if file := packed_file(folder):
+        with _reading(folder):
+            tree = traverse_util.unflatten_dict(dict(read_tensors(file)), sep="/")
+            return jax.tree.map(lambda x, want: jax.device_put(x.astype(want.dtype), want.sharding), tree, target)
     largest = max(leaf.size * leaf.dtype.itemsize for leaf in saved_params(folder).values())
     args = ocp.args.PyTreeRestore(target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
     with _reading(folder), _checkpointer(read_at_once=largest) as checkpointer:
@@ -98,6 +105,9 @@ def check_params(folder: Path, abstract: Mapping[str, Any]) -> None:
 
 def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
     """{path joined by "/": shape and dtype} of a folder's weights, from its metadata alone."""
+    if file := packed_file(folder):
+        with _reading(folder):
+            return {path: jax.ShapeDtypeStruct(*about) for path, about in read_header(file).items()}
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: no such folder; bring the weights in with "
@@ -123,6 +133,10 @@ def load_part(
 def iterate_params(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Path and value of every leaf, as stored, one leaf in memory at a time."""
     saved = saved_params(folder)
+    if file := packed_file(folder):
+        with _reading(folder):
+            yield from read_tensors(file)
+        return
     for path in saved:
         tree = traverse_util.unflatten_dict({p: ocp.PLACEHOLDER if p != path else s for p, s in saved.items()}, sep="/")
         restore = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)

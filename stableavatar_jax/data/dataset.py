@@ -1,7 +1,7 @@
 """The data set of clips: a `tensorflow_datasets` builder that writes ArrayRecord, and the clips read back from it.
 
 Encoded pictures, sounds and masks go in as they are, so the data set is as large as its source and nothing is lost.
-TensorFlow is not needed.
+Each clip is written when it comes, so memory holds one or two, however many there are. TensorFlow is not needed.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 from tqdm import tqdm
 
 from stableavatar_jax import media
@@ -27,6 +28,9 @@ INDEX = "clips.json"
 """One entry a clip, in order, with all that needs no decoding."""
 MANY = ("images", "face_masks", "lip_masks")
 TEXTS = ("id", "kind", "prompt", "labels")
+SPLIT = "train"
+CLIPS_PER_SHARD = 256
+"""Clips in a file. Few files, as a reader keeps all of them open, and a process may often have no more than 1024."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,7 @@ class BuildConfig:
     """The same where masks are missing; `ones` takes such clips, and training must ask for `ones` again."""
 
 
-class Clips(tfds.core.GeneratorBasedBuilder):
+class Clips(FileReaderBuilder):
     """Clips with face and lip masks, for training a talking avatar."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -71,12 +75,19 @@ class Clips(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,  # the order of batches is drawn from the seed of a run
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        return {"train": self._generate_examples()}
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        """Write the clips in order, each when it comes.
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, clip in enumerate(self._clips()):
-            yield number, to_example(clip)
+        tfds' `GeneratorBasedBuilder` would gather them in memory up to 1 GB, and beyond that sort them through files
+        that it opens with TensorFlow; its `ShardBasedBuilder` would need the number of files before the first clip.
+        """
+        info = self._info()  # `self.info` names the folder to be; the files go into one that is renamed at the end
+        writer = tfds.core.SequentialWriter(info, CLIPS_PER_SHARD, file_format=self.info.file_format)
+        writer.initialize_splits([SPLIT])
+        for clip in self._clips():
+            writer.add_examples({SPLIT: [to_example(clip)]})
+        writer.close_all()
+        self.info.set_splits(info.splits)
 
 
 def to_example(clip: Clip) -> dict[str, Any]:
@@ -170,7 +181,7 @@ class ClipDataset(Sequence[Clip]):
             advice = "`python -m stableavatar_jax.data build` makes one"
             raise ClipError(f"{path}: no finished data set ({error}); {advice}") from error
         builder = tfds.builder_from_directory(str(folder / Clips.name / str(Clips.VERSION)))
-        self._source = builder.as_data_source("train")
+        self._source = builder.as_data_source(SPLIT)
         if len(self._source) != len(self.entries):
             raise ClipError(f"{folder}: {len(self._source)} clips, {len(self.entries)} in {INDEX}; build it again")
 

@@ -1,11 +1,15 @@
 """The data set of clips, and windows read from it."""
 
 import dataclasses
+import json
 import sys
+import weakref
 from itertools import islice
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import shuffle
 
 from stableavatar_jax.data import dataset, inspection, pipeline
 from stableavatar_jax.data.clips import PROMPTS
@@ -55,6 +59,49 @@ def test_a_clip_may_have_its_own_prompt_and_labels(source, tmp_path):
     assert clips.prompts == (*PROMPTS.values(), "A cat is talking")
     numbers = [ClipSource(clips, CONFIG).read(i, np.random.default_rng(0))["prompt"] for i in range(2)]
     assert [clips.prompts[number] for number in numbers] == [plain.text, own.text]
+
+
+def test_memory_and_files_do_not_bound_its_size(source, tmp_path, monkeypatch):
+    """Neither what tfds sorts without TensorFlow, 1 GB, nor a file."""
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+    monkeypatch.setattr(dataset, "CLIPS_PER_SHARD", 3)
+    clip = read_clip(source / "speech-2.mp4", "speech-2.mp4", "talking")
+    alive: list[weakref.ref] = []
+
+    def clips():
+        for number in range(8):
+            made = dataclasses.replace(clip, id=str(number))
+            alive.append(weakref.ref(made))
+            yield made
+            del made
+            assert sum(ref() is not None for ref in alive) <= 1
+
+    assert dataset.write_clips(tmp_path / "clips", clips) == 8
+    assert len(list(tmp_path.glob("clips/clips/1.0.0/*.array_record-*"))) == 3
+    read = ClipDataset(tmp_path / "clips")
+    assert [read[i].id for i in range(8)] == [entry["id"] for entry in read.entries] == list("01234567")
+    assert read[7] == dataclasses.replace(clip, id="7")
+    half = tfds.builder_from_directory(str(tmp_path / "clips/clips/1.0.0")).as_data_source("train[50%:]")
+    assert [example["id"] for example in half] == [b"4", b"5", b"6", b"7"]
+
+
+def test_a_data_set_with_its_number_of_files_in_their_names(source, tmp_path, monkeypatch):
+    """As they were named when a `GeneratorBasedBuilder` wrote them."""
+    clip = read_clip(source / "speech-2.mp4", "speech-2.mp4", "talking")
+
+    class Clips(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION, name, code_path, _info = (getattr(dataset.Clips, n) for n in ("VERSION", "name", "code_path", "_info"))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield 0, dataset.to_example(clip)
+
+    Clips(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    (tmp_path / dataset.INDEX).write_text(json.dumps([dataset.to_entry(clip)]))
+    assert (tmp_path / "clips/1.0.0/clips-train.array_record-00000-of-00001").exists()
+    assert ClipDataset(tmp_path)[0] == clip
 
 
 def test_a_data_set_from_before_prompts_and_labels(built):

@@ -18,11 +18,12 @@ ABOUT = """A world of talking characters that knows how far each mouth is open.
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; a mistake ends with one line on stderr and status 1."""
     from stableavatar_jax.demo.world.build import BuildWorldConfig, build_world
+    from stableavatar_jax.demo.world.fit import FitConfig, fit
     from stableavatar_jax.demo.world.sheet import SheetConfig, write_sheet
     from stableavatar_jax.demo.world.speech import SpeechError
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    commands: dict[str, Callable[..., Any]] = {"build": BuildWorldConfig, "sheet": SheetConfig}
+    commands: dict[str, Callable[..., Any]] = {"build": BuildWorldConfig, "sheet": SheetConfig, "fit": FitConfig}
     try:
         config = tyro.extras.subcommand_cli_from_dict(
             commands, prog="python -m stableavatar_jax.demo.world", args=argv, description=ABOUT
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         match config:
             case BuildWorldConfig():
                 print(f"{build_world(config)} clips of {config.frames} frames", config.output, sep="\n")
+            case FitConfig():
+                print(fit(config))
             case SheetConfig():
                 write_sheet(config)
                 print(config.output)

@@ -17,8 +17,9 @@ from stableavatar_jax.demo.world.character import draw_character
 from stableavatar_jax.demo.world.draw import Pose, masks, render
 from stableavatar_jax.demo.world.motion import draw_poses, speech_energy
 from stableavatar_jax.demo.world.mouth import from_phonemes
-from stableavatar_jax.demo.world.recording import RATE, draw_recording
+from stableavatar_jax.demo.world.recording import draw_recording
 from stableavatar_jax.demo.world.voices import Split
+from stableavatar_jax.media import SAMPLE_RATE
 
 FPS = 25
 SEEDS = 10_000
@@ -80,7 +81,7 @@ def make_clip(config: BuildWorldConfig, number: int, take: int = 0) -> Clip:
     rng = np.random.default_rng((0x3011D, held_out, config.seed, number, take))
     recording = draw_recording(rng, config.split, config.frames / FPS)
     mouth = from_phonemes(recording.phonemes, config.frames, FPS)
-    energy = speech_energy(recording.samples, RATE, config.frames, FPS)
+    energy = speech_energy(recording.samples, SAMPLE_RATE, config.frames, FPS)
     poses = draw_poses(mouth, energy, rng, FPS, config.still)
     faces, lips = zip(*(masks(character, pose, config.size) for pose in poses), strict=True)
     labels = {
@@ -93,7 +94,7 @@ def make_clip(config: BuildWorldConfig, number: int, take: int = 0) -> Clip:
     }
     return Clip(
         id=f"{config.split}/{config.seed}/{number:04d}-{take}", kind="talking", fps=FPS, frames=config.frames,
-        height=config.size, width=config.size, sound_rate=RATE,
+        height=config.size, width=config.size, sound_rate=SAMPLE_RATE,
         images=tuple(png(render(character, pose, config.size)) for pose in poses),
         face_masks=tuple(map(png, faces)), lip_masks=tuple(map(png, lips)),
         sound=wav(recording.samples), prompt=character.caption, labels=json.dumps(labels, ensure_ascii=False),
@@ -108,12 +109,12 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def wav(samples: np.ndarray) -> bytes:
-    """A sound in -1..1 at `RATE` as 16-bit WAV."""
+    """A sound in -1..1 at 16 kHz as 16-bit WAV."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
-        out.setframerate(RATE)
+        out.setframerate(SAMPLE_RATE)
         out.writeframes(np.rint(samples * 32767).astype("<i2").tobytes())
     return file.getvalue()
 

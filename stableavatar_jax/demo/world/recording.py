@@ -7,17 +7,16 @@ import numpy as np
 
 from stableavatar_jax.demo.world.speech import Phoneme
 from stableavatar_jax.demo.world.voices import Split, draw_voice, sentences
+from stableavatar_jax.media import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
 
-RATE = 16000
-"""Samples a second of recordings."""
 SILENT_SHARE, NOISY_SHARE, PAUSED_SHARE = 0.03, 0.4, 0.8
 """Of recordings: nobody speaks; there is noise. Of the gaps between sentences: they last 0.2 to 0.8 s."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A sound at `RATE` and what is said in it."""
+    """A sound at 16 kHz and what is said in it."""
 
     samples: Float[np.ndarray, "S"]
     phonemes: tuple[Phoneme, ...]
@@ -28,7 +27,7 @@ class Recording:
 def draw_recording(rng: np.random.Generator, split: Split, seconds: float) -> Recording:
     """A random recording of exactly `seconds`; what is said at its end may be cut off."""
     voice = draw_voice(rng, split)
-    samples, phonemes = np.zeros(round(seconds * RATE), np.float32), []
+    samples, phonemes = np.zeros(round(seconds * SAMPLE_RATE), np.float32), []
     texts = rng.permutation(np.array(sentences(voice.language, split), dtype=object))
     end, number = rng.uniform(0.0, 0.5), 0
     if rng.random() < SILENT_SHARE:
@@ -36,7 +35,7 @@ def draw_recording(rng: np.random.Generator, split: Split, seconds: float) -> Re
     while end < seconds:
         speech = voice.say(str(texts[number % len(texts)]))
         spoken = to_rate(speech.samples, speech.rate)
-        first = round(end * RATE)
+        first = round(end * SAMPLE_RATE)
         samples[first : first + len(spoken)] = spoken[: len(samples) - first]
         moved = (dataclasses.replace(p, start=p.start + end, end=min(p.end + end, seconds)) for p in speech.phonemes)
         phonemes += [phoneme for phoneme in moved if phoneme.start < seconds]
@@ -65,14 +64,14 @@ def through_microphone(
 def noise(rng: np.random.Generator, length: int) -> Float[np.ndarray, "length"]:
     """Noise of unit power, between white and brown, such as wind, hum of machines, hiss."""
     spectrum = np.fft.rfft(rng.standard_normal(length))
-    spectrum *= np.maximum(np.fft.rfftfreq(length, 1 / RATE), 40.0) ** -rng.uniform(0.0, 1.0)
+    spectrum *= np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 40.0) ** -rng.uniform(0.0, 1.0)
     out = np.fft.irfft(spectrum, length)
     return out / np.sqrt(np.mean(out**2))
 
 
 def _filtered(samples: Float[np.ndarray, "S"], rng: np.random.Generator) -> Float[np.ndarray, "S"]:
     """A tilt of up to 4 dB an octave, three broad bumps of up to 6 dB, and a low cut."""
-    frequency = np.maximum(np.fft.rfftfreq(len(samples), 1 / RATE), 20.0)
+    frequency = np.maximum(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE), 20.0)
     octave = np.log2(frequency / 1000)
     gain = rng.uniform(-4, 4) * octave
     for centre, height in zip(rng.uniform(-3, 3, 3), rng.uniform(-6, 6, 3), strict=True):
@@ -83,7 +82,7 @@ def _filtered(samples: Float[np.ndarray, "S"], rng: np.random.Generator) -> Floa
 
 def _room(samples: Float[np.ndarray, "S"], rng: np.random.Generator) -> Float[np.ndarray, "S"]:
     """A small room: an exponentially falling tail of noise, 10 to 25 dB below the voice itself."""
-    after = np.arange(round(0.25 * RATE)) / RATE
+    after = np.arange(round(0.25 * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(len(after)) * np.exp(-after / rng.uniform(0.02, 0.06))
     tail *= 10 ** (-rng.uniform(10, 25) / 20) / np.sqrt(np.sum(tail**2))
     length = len(samples) + len(tail)
@@ -92,7 +91,7 @@ def _room(samples: Float[np.ndarray, "S"], rng: np.random.Generator) -> Float[np
 
 
 def to_rate(samples: Float[np.ndarray, "S"], rate: int) -> Float[np.ndarray, "S2"]:
-    """The sound at `RATE`."""
+    """The sound at 16 kHz."""
     import librosa  # here, because its first use in a process takes 2 s
 
-    return librosa.resample(samples, orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
+    return librosa.resample(samples, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")

@@ -1,0 +1,20 @@
+"""The small avatar that comes with the package: talking cartoon characters, 96x96 pixels, made in minutes on a CPU.
+
+    python sample.py --config configs/demo.py --image picture.png --audio speech.wav --output talk.mp4
+
+docs/demo.md says how it was trained and what it can do.
+"""
+
+from pathlib import Path
+
+import stableavatar_jax
+from configs.models import demo
+from stableavatar_jax.diffusion.windows import WindowConfig
+from stableavatar_jax.sampling.jobs import SampleConfig
+
+MODEL = Path(stableavatar_jax.__path__[0]) / "demo" / "model"
+
+config = SampleConfig(
+    model=demo, checkpoint=MODEL, prompt="A person is talking", height=96, width=96,
+    windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, dtype="float32",
+)  # fmt: skip

@@ -1,0 +1,51 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.tiny import model
+from convert.__main__ import main
+from stableavatar_jax.checkpoint import CheckpointError, load_part, save_params
+from stableavatar_jax.config import write_config
+from stableavatar_jax.models.avatar import abstract_params, part
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda x: rng.standard_normal(x.shape).astype(np.float32), abstract_params(part(model, "wav2vec2"))
+    )
+    save_params(folder / "wav2vec2", params)
+    write_config(folder, model)
+    return folder
+
+
+def test_a_packed_part_is_read_like_a_folder(folder, tmp_path, capsys):
+    command = ["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "wav2vec2"]
+    assert main(command) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "wav2vec2.safetensors"]
+    (_, whole), (_, packed) = (load_part(d, model, "wav2vec2", dtype="float32") for d in (folder, tmp_path))
+    rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), whole)
+    jax.tree.map(np.testing.assert_array_equal, packed, rounded)
+    assert main(command) == 1 and "exists already" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    main(["verify", str(tmp_path)])
+    assert "good" in capsys.readouterr().out
+
+
+def test_a_damaged_or_foreign_file_is_refused(folder, tmp_path):
+    main(["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "wav2vec2"])
+    with pytest.raises(CheckpointError, match="do not fit together"):
+        (tmp_path / "vae.safetensors").write_bytes((tmp_path / "wav2vec2.safetensors").read_bytes())
+        load_part(tmp_path, model, "vae")
+    file = tmp_path / "wav2vec2.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="no readable weights"):
+        load_part(tmp_path, model, "wav2vec2")
+
+
+def test_pack_needs_the_part(folder, tmp_path, capsys):
+    assert main(["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "vae"]) == 1
+    assert "no such folder" in capsys.readouterr().err
