@@ -52,12 +52,7 @@ class Log:
 
     def _open(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> IO[str]:
         """Start the file, or start it again with the rows that are kept, whole or not at all."""
-        partial = self.path.with_name(f".{FILE}.partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
-        partial.replace(self.path)
+        _write_rows(self.path, names, rows)
         self._file = file = self.path.open("a", newline="")
         self._writer = csv.DictWriter(file, names)
         return file
@@ -93,6 +88,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [{k: int(v) if k == "step" else float(v or "nan") for k, v in row.items()} for row in whole]
 
 
+def note(path: Path, step: int, values: Mapping[str, float]) -> None:
+    """Write a line of a table like metrics.csv, in place of what an earlier attempt wrote for this step and later ones.
+
+    The names are those of the lines before.
+    """
+    rows = [row for row in read_rows(path) if row["step"] < step] + [{"step": step, **values}]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_rows(path, list(rows[0]), rows)
+    print(f"validation at step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()), file=sys.stderr)
+
+
 def plot_loss(path: Path, output: Path) -> None:
     """Draw the loss over the steps of a metrics file, each step and a running mean."""
     try:
@@ -109,6 +115,16 @@ def plot_loss(path: Path, output: Path) -> None:
     axes.plot(steps, means, label=f"mean of {width + 1}")
     axes.legend()
     figure.savefig(output, bbox_inches="tight")
+
+
+def _write_rows(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+    partial.replace(path)
 
 
 def _text(value: float | int) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stableavatar_jax.config import ConfigError
+from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.models.avatar import PARTS, boxed_params
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.training.config import RunConfig
@@ -23,6 +26,25 @@ from stableavatar_jax.training.state import (
     make_optimizer,
 )
 from stableavatar_jax.training.state import learning_rate as rate_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartConfig(RunConfig):
+    """What every run of a part other than the DiT is told."""
+
+    FREE = RunConfig.FREE | {"held_out"}
+
+    held_out: Path | None = None
+    """Clip data set that `validate_every` measures on; without it those trained on."""
+    batch: int = 8
+    """Rows of a step, over all devices together."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=1e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0), clip_spikes=False,
+            ema=0.999,
+        )
+    )  # fmt: skip
+
 
 Params = dict[str, Any]
 """Weights of each network, by its name: those of `models.avatar.PARTS`, and heads that are thrown away."""
@@ -64,6 +86,18 @@ def prepare_parts(
         config, networks, boxed, draw=draw, load=load, step=make_step(loss, config.optimizer, seed=config.seed),
         begin=lambda params: first_state(params, {}, config.optimizer),
     )  # fmt: skip
+
+
+def average(state: TrainState) -> Params:
+    """The weights to use: the running average where there is one."""
+    return state.ema or state.params
+
+
+def open_clip_set(folder: Path | None) -> ClipDataset:
+    """The clips a run trains on. Raises MediaError, ConfigError."""
+    if folder is None:
+        raise ConfigError("--clips CLIPS is needed: `python -m stableavatar_jax.data build` makes one")
+    return ClipDataset(folder)
 
 
 def make_step(loss: Loss, config: OptimizerConfig, *, seed: int) -> Step:

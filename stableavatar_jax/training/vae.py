@@ -1,6 +1,7 @@
 """Training the video autoencoder on crops of clips: its options, loss, run, data and export."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,43 +10,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from stableavatar_jax.config import ConfigError
-from stableavatar_jax.data.crops import CropConfig, CropSource
-from stableavatar_jax.data.dataset import ClipDataset
+from stableavatar_jax.data.clips import Clip
+from stableavatar_jax.data.crops import CropConfig, CropSource, decode
 from stableavatar_jax.data.pipeline import CheckpointableIterator, open_batches
 from stableavatar_jax.data.tally import Tally
 from stableavatar_jax.models.avatar import with_dtype
 from stableavatar_jax.models.vae import VAE, sample
 from stableavatar_jax.shapes import Array, Bool, Float, UInt8
-from stableavatar_jax.training.config import RunConfig
-from stableavatar_jax.training.parts import Params, prepare_parts
+from stableavatar_jax.training.logs import note
+from stableavatar_jax.training.loop import Validate
+from stableavatar_jax.training.parts import Params, PartConfig, average, open_clip_set, prepare_parts
 from stableavatar_jax.training.run import Run, best_state, write_parts
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.state import TrainState
+from stableavatar_jax.training.vae_loss import VAELossConfig, decibels, reconstruction_loss
 
 SURE = -6.0  # log variance of a fresh VAE's latents: at 0 the noise would be as large as they are
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAELossConfig:
-    """What the autoencoder minimises: weighted mean errors of pixels in -1..1, and a little of everything else."""
-
-    squared: float = 1.0
-    """Weight of the squared error, beside 1 for the absolute."""
-    lip: float = 4.0
-    """What a pixel of the lips weighs more."""
-    face: float = 1.0
-    """What a pixel of the face weighs more."""
-    edge: float = 0.0
-    """Weight of the absolute error of differences between neighbouring pixels."""
-    motion: float = 0.0
-    """Weight of the absolute error of differences between neighbouring frames; pictures have none."""
-    kl: float = 1e-6
-    """Weight of the mean divergence of a latent's posterior from the normal distribution, in nats."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VAETrainConfig(RunConfig):
+class VAETrainConfig(PartConfig):
     """Train the video autoencoder on clips; the same command goes on where it stopped.
 
     python train.py --part vae --config configs/demo_vae.py --clips DIR --run-dir DIR --steps N
@@ -53,14 +38,6 @@ class VAETrainConfig(RunConfig):
 
     crop: CropConfig = field(default_factory=CropConfig)
     loss: VAELossConfig = field(default_factory=VAELossConfig)
-    batch: int = 8
-    """Rows of a step, over all devices together."""
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(
-            learning_rate=1e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0), clip_spikes=False,
-            ema=0.999,
-        )
-    )  # fmt: skip
 
 
 Config = VAETrainConfig
@@ -88,57 +65,20 @@ def prepare(config: VAETrainConfig) -> Run:
     return prepare_parts(config, {"vae": vae}, loss, start=lambda params: {"vae": one_frame_start(params["vae"])})
 
 
-def reconstruction_loss(
-    video: Float[Array, "B T H W 3"],
-    given: Float[Array, "B T H W 3"],
-    mean: Float[Array, "B F h w C"],
-    logvar: Float[Array, "B F h w C"],
-    face_mask: Bool[Array, "B T H W"],
-    lip_mask: Bool[Array, "B T H W"],
-    config: VAELossConfig,
-) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The loss of a video given back (unclipped), and what is reported of it."""
-    lips = lip_mask.astype(jnp.float32)[..., None]
-    weight = 1 + config.lip * lips + config.face * face_mask.astype(jnp.float32)[..., None]
-    weight = weight / weight.mean()
-    error = given - video
-    absolute, squared = (weight * jnp.abs(error)).mean(), (weight * jnp.square(error)).mean()
-    kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar).mean()
-    loss = absolute + config.squared * squared + config.kl * kl
-    if config.edge:
-        down, across = jnp.diff(error, axis=2), jnp.diff(error, axis=3)
-        edges = (weight[:, :, 1:] * jnp.abs(down)).mean() + (weight[:, :, :, 1:] * jnp.abs(across)).mean()
-        loss += config.edge * edges
-    if config.motion and video.shape[1] > 1:
-        loss += config.motion * (weight[:, 1:] * jnp.abs(jnp.diff(error, axis=1))).mean()
-    shown = jnp.square(jnp.clip(given, -1, 1) - video)
-    return loss, {
-        "absolute": absolute,
-        "squared": squared,
-        "psnr": decibels(shown.mean()),
-        "lip_psnr": decibels((lips * shown).sum() / (3 * lips.sum())),
-        "kl": kl,
-        "latents_std": mean.std(),
-    }
-
-
-def decibels(error: Float[Array, ""]) -> Float[Array, ""]:
-    """Peak signal to noise ratio of a mean squared error of pixels in -1..1; NaN where there were no pixels."""
-    return 10 * jnp.log10(4 / error)
-
-
 def one_frame_start(params: Params) -> Params:
     """Fresh weights as if every frame were a picture: convolutions read their own frame alone, and time is halved by
     taking the later of two frames and doubled by repeating it. What is then learned from pictures holds for videos.
 
-    The latents begin nearly certain (`SURE`).
+    Kernels get unit gain, which PyTorch's way of drawing them lacks. The latents begin nearly certain (`SURE`).
     """
 
     def start(path, leaf):
         names = [getattr(key, "key", None) for key in path]
-        if names[-1] != "kernel" or leaf.ndim != 5:
+        if names[-1] != "kernel" or leaf.ndim < 4:
             return leaf
-        own = leaf[-1]
+        if leaf.ndim == 4:  # a convolution within frames
+            return leaf * math.sqrt(3)
+        own = leaf[-1] * math.sqrt(3 * leaf.shape[0])
         if "time_conv" in names:  # [1, 1, in, out], out being in, or twice that where frames double
             own = jnp.tile(jnp.eye(own.shape[-2]), own.shape[-1] // own.shape[-2])[None, None]
         return jnp.zeros_like(leaf).at[-1].set(own)
@@ -156,14 +96,57 @@ def centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def open_source(config: VAETrainConfig) -> CropSource:
     """The crops a run trains on. Raises MediaError, ConfigError."""
-    if config.clips is None:
-        raise ConfigError("--clips CLIPS is needed: `python -m stableavatar_jax.data build` makes one")
-    return CropSource(ClipDataset(config.clips), config.crop, Tally(config.on_bad))
+    return CropSource(open_clip_set(config.clips), config.crop, Tally(config.on_bad))
 
 
 def open_data(config: VAETrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
     """Endless batches of crops. Raises MediaError, DataError, ConfigError."""
     return open_batches(open_source(config), batch=config.batch, seed=config.seed, host=host, hosts=hosts)
+
+
+SHOWN = 16
+"""Clips that a validation gives back."""
+
+
+def make_validate(run: Run) -> Validate:
+    """What gives back whole pictures of the held-out clips with the average: `RUN/validation.csv` has the measures,
+    `RUN/validation/STEP.png` the last frame of each clip above what was made of it. Raises MediaError, ConfigError.
+    """
+    config: VAETrainConfig = run.config
+    apply: Any = run.model["vae"].apply
+    clips = open_clip_set(config.held_out or config.clips)
+    chosen = np.linspace(0, len(clips) - 1, min(SHOWN, len(clips))).astype(int)
+    held_out = [middle(clips[int(number)], config.crop.frames) for number in chosen]
+
+    @jax.jit
+    def give_back(params: Params, video: Array) -> tuple[Array, Array]:
+        """Pixels 0..255, and the squared error of those in -1..1."""
+        mean, _, _ = apply({"params": params["vae"]}, centred(video), method="encode")
+        given, _ = apply({"params": params["vae"]}, mean, method="decode")
+        return jnp.rint((given + 1) * 127.5).astype(jnp.uint8), jnp.square(given - centred(video))
+
+    def validate(step: int, state: TrainState) -> None:
+        pairs = [jax.device_get(give_back(average(state), video[None])) for video, _ in held_out]
+        lips = [error[0][mask] for (_, error), (_, mask) in zip(pairs, held_out, strict=True)]
+        errors = {"psnr": np.mean([error.mean() for _, error in pairs]), "lip_psnr": np.concatenate(lips).mean()}
+        measured = {name: float(decibels(jnp.float32(error))) for name, error in errors.items()}
+        note(config.run_dir / "validation.csv", step, measured)
+        columns = [np.concatenate([video[-1], given[0, -1]])
+                   for (video, _), (given, _) in zip(held_out, pairs, strict=True)]
+        path = config.run_dir / "validation" / f"{step}.png"
+        path.parent.mkdir(exist_ok=True)
+        rows = min(map(len, columns))
+        Image.fromarray(np.concatenate([column[:rows] for column in columns], axis=1)).save(path)
+
+    return validate
+
+
+def middle(clip: Clip, frames: int) -> tuple[UInt8[np.ndarray, "T H W 3"], Bool[np.ndarray, "T H W"]]:
+    """Frames in the middle of a clip, cut to whole latents, and their lips."""
+    frames = min(frames, 1 + (clip.frames - 1) // 4 * 4)
+    pixels, _, lips = decode(clip, (clip.frames - frames) // 2, frames)
+    height, width = (size // 8 * 8 for size in pixels.shape[1:3])
+    return pixels[:, :height, :width], np.unpackbits(lips, axis=-1).astype(bool)[:, :height, :width]
 
 
 def export(config: VAETrainConfig, output: Path) -> tuple[int, None]:
@@ -172,7 +155,7 @@ def export(config: VAETrainConfig, output: Path) -> tuple[int, None]:
     """
     run = prepare(config)
     state = best_state(run)
-    params = (state.ema or state.params)["vae"]
+    params = average(state)["vae"]
     mean, std = latent_spread(run.model["vae"], params, config)
     vae = dataclasses.replace(config.model.vae, latents_mean=mean, latents_std=std)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, vae=vae))
