@@ -21,7 +21,8 @@ class PictureConfig:
     """What the image encoder sees of a clip."""
 
     frames: int = 4
-    """Frames of a clip, evenly spaced, of which one is drawn each time; all are kept in memory, at the encoder's size."""
+    """Frames of a clip, evenly spaced, of which one is drawn each time; all are kept in memory, as large as the encoder
+    takes them."""
     shift: int = 6
     """Pixels by which a picture is moved at most, each way; its edge is repeated."""
     light: float = 0.15

@@ -24,7 +24,7 @@ class Compared(NamedTuple):
 class Contrast(nn.Module):
     """Tokens of prompts and pictures to vectors of one space (CLIP, Radford et al. 2021).
 
-    It pools the very tokens that the transformer is given, so that what is learned is in them. It serves training alone.
+    It pools the very tokens that the transformer is given, so that what is learned is in them. Training alone uses it.
     """
 
     features: int

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from stableavatar_jax.data.batches import Batch
 from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.data.pictures import PictureConfig, PictureSource
 from stableavatar_jax.data.pipeline import CheckpointableIterator, open_batches
@@ -58,7 +58,7 @@ def compare(networks: Mapping[str, Any], params: Params, batch: Mapping[str, Arr
     """Prompts and pictures of a batch, read as the transformer is given them."""
     ids, mask = batch["ids"], batch["text_mask"]
     texts = networks["umt5"].apply({"params": params["umt5"]}, ids, mask)
-    pixels = batch["picture"].astype("float32") / 127.5 - 1
+    pixels = batch["picture"].astype(jnp.float32) / 127.5 - 1
     pictures = networks["clip_vision"].apply({"params": params["clip_vision"]}, pixels)
     return networks["contrast"].apply({"params": params["contrast"]}, texts, mask, pictures)
 
@@ -90,10 +90,10 @@ def make_validate(run: Run) -> Validate:
     source = open_source(config, open_clip_set(config.held_out or config.clips))
     chosen = np.linspace(0, len(source.clips) - 1, min(MOST, len(source.clips))).astype(int)
     items = [source.middle(int(item)) for item in chosen]
-    held_out: Batch = {name: np.stack([item[name] for item in items]) for name in items[0]}
+    held_out = {name: jnp.asarray(np.stack([item[name] for item in items])) for name in items[0]}
 
     @jax.jit
-    def measure(params: Params, batch: Batch) -> dict[str, Array]:
+    def measure(params: Params, batch: Mapping[str, Array]) -> dict[str, Array]:
         loss, measured = contrastive_loss(compare(run.model, params, batch), batch["ids"])
         return {"loss": loss, **measured}
 
