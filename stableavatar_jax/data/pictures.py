@@ -9,7 +9,6 @@ import numpy as np
 from stableavatar_jax.data.batches import Batch
 from stableavatar_jax.data.clips import PROMPTS, Clip
 from stableavatar_jax.data.dataset import ClipDataset
-from stableavatar_jax.models.clip_vision import bicubic_weights
 from stableavatar_jax.shapes import Bool, Float, Int, UInt8
 
 Tokens = tuple[Int[np.ndarray, "L"], Bool[np.ndarray, "L"]]
@@ -21,8 +20,7 @@ class PictureConfig:
     """What the image encoder sees of a clip."""
 
     frames: int = 4
-    """Frames of a clip, evenly spaced, of which one is drawn each time; all are kept in memory, as large as the encoder
-    takes them."""
+    """Frames of a clip, evenly spaced, of which one is drawn each time; all are kept in memory."""
     shift: int = 6
     """Pixels by which a picture is moved at most, each way; its edge is repeated."""
     light: float = 0.15
@@ -36,18 +34,18 @@ class PictureConfig:
 class PictureSource:
     """A picture of each clip and its prompt, the frame and its changes drawn anew in every epoch. A `Source`.
 
-    Arrays of an item: `picture` uint8 [S, S, 3], `ids` int32 [L], `text_mask` bool [L].
+    Arrays of an item: `picture` uint8 [H, W, 3], `ids` int32 [L], `text_mask` bool [L].
     """
 
-    def __init__(self, clips: ClipDataset, config: PictureConfig, tokens: Mapping[str, Tokens], size: int):
-        """`tokens` are those of every prompt, `size` the image encoder's rows and columns."""
-        self.clips, self.config, self.tokens, self.size = clips, config, tokens, size
-        self._kept: dict[int, UInt8[np.ndarray, "n S S 3"]] = {}
+    def __init__(self, clips: ClipDataset, config: PictureConfig, tokens: Mapping[str, Tokens]):
+        """`tokens` are those of every prompt."""
+        self.clips, self.config, self.tokens = clips, config, tokens
+        self._kept: dict[int, UInt8[np.ndarray, "n H W 3"]] = {}
 
     @property
     def buckets(self) -> list[tuple[Any, ...]]:
-        """All pictures have one shape."""
-        return [(self.size,)] * len(self.clips)
+        """Size of each clip's pictures."""
+        return [(entry["height"], entry["width"]) for entry in self.clips.entries]
 
     def read(self, item: int, rng: np.random.Generator) -> Batch:
         """A picture of a clip, at random."""
@@ -61,15 +59,15 @@ class PictureSource:
         pictures = self.pictures(item)
         return self.item(item, pictures[len(pictures) // 2])
 
-    def item(self, item: int, picture: UInt8[np.ndarray, "S S 3"]) -> Batch:
+    def item(self, item: int, picture: UInt8[np.ndarray, "H W 3"]) -> Batch:
         """A picture with its clip's prompt."""
         ids, mask = self.tokens[text_of(self.clips.entries[item])]
         return {"picture": picture, "ids": ids, "text_mask": mask}
 
-    def pictures(self, item: int) -> UInt8[np.ndarray, "n S S 3"]:
+    def pictures(self, item: int) -> UInt8[np.ndarray, "n H W 3"]:
         """The pictures of a clip, decoded when it is first asked for. Raises ClipError."""
         if item not in self._kept:  # threads may both decode a clip; they find the same
-            self._kept[item] = spread(self.clips[item], self.config.frames, self.size)
+            self._kept[item] = spread(self.clips[item], self.config.frames)
         return self._kept[item]
 
 
@@ -78,13 +76,11 @@ def text_of(entry: Mapping[str, Any]) -> str:
     return entry.get("prompt") or PROMPTS[entry["kind"]]
 
 
-def spread(clip: Clip, frames: int, size: int) -> UInt8[np.ndarray, "n S S 3"]:
-    """Pictures of a clip, each from the middle of one of `frames` equal parts, as the image encoder resizes them."""
+def spread(clip: Clip, frames: int) -> UInt8[np.ndarray, "n H W 3"]:
+    """Pictures of a clip, each from the middle of one of `frames` equal parts."""
     frames = min(frames, clip.frames)
     numbers = [(2 * n + 1) * clip.frames // (2 * frames) for n in range(frames)]
-    pixels = np.stack([np.asarray(picture, np.float32) for picture in clip.pictures(numbers)])
-    rows, columns = (bicubic_weights(length, size) for length in pixels.shape[1:3])
-    return bytes_of(np.einsum("sh,bhwc,tw->bstc", rows, pixels, columns, optimize=True))
+    return np.stack([np.asarray(picture) for picture in clip.pictures(numbers)])
 
 
 def shifted(picture: UInt8[np.ndarray, "H W 3"], down: int, right: int) -> UInt8[np.ndarray, "H W 3"]:

@@ -14,6 +14,7 @@ from stableavatar_jax.data.pictures import PictureConfig, PictureSource
 from stableavatar_jax.data.pipeline import CheckpointableIterator, open_batches
 from stableavatar_jax.encoding import tokenize
 from stableavatar_jax.models.avatar import part, with_dtype
+from stableavatar_jax.models.clip_vision import resize_bicubic
 from stableavatar_jax.models.contrast import Compared, Contrast
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.training.contrast_loss import contrastive_loss
@@ -67,9 +68,7 @@ def open_source(config: EncodersTrainConfig, clips: ClipDataset) -> PictureSourc
     """The pictures of clips, and their prompts as tokens. Raises ValueError where the tokenizer does not fit."""
     prompts = list(clips.prompts)
     tokens = zip(*tokenize(prompts, config.model, config.checkpoint), strict=True)
-    return PictureSource(
-        clips, config.pictures, dict(zip(prompts, tokens, strict=True)), config.model.clip_vision.image_size
-    )
+    return PictureSource(clips, config.pictures, dict(zip(prompts, tokens, strict=True)))
 
 
 def open_data(config: EncodersTrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
@@ -90,7 +89,10 @@ def make_validate(run: Run) -> Validate:
     source = open_source(config, open_clip_set(config.held_out or config.clips))
     chosen = np.linspace(0, len(source.clips) - 1, min(MOST, len(source.clips))).astype(int)
     items = [source.middle(int(item)) for item in chosen]
-    held_out = {name: jnp.asarray(np.stack([item[name] for item in items])) for name in items[0]}
+    held_out = {name: jnp.asarray(np.stack([item[name] for item in items])) for name in ("ids", "text_mask")}
+    size = config.model.clip_vision.image_size  # clips of any size in one batch
+    pictures = [resize_bicubic(jnp.asarray(item["picture"], jnp.float32)[None], size) for item in items]
+    held_out["picture"] = jnp.concatenate(pictures)
 
     @jax.jit
     def measure(params: Params, batch: Mapping[str, Array]) -> dict[str, Array]:
