@@ -35,5 +35,5 @@ demo = AvatarConfig(
         dim=128, ffn_dim=384, heads=4, layers=4, conv_dims=(64,) * 7, position_kernel=32, position_groups=8
     ),
     tokenizer="bytes",
-    after_picture="still",
+    after_picture="again",
 )  # fmt: skip
