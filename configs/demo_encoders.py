@@ -1,0 +1,16 @@
+"""Training of the demo's text and image encoder, on two CPU cores.
+
+    python train.py --part encoders --config configs/demo_encoders.py --clips DIR --run-dir DIR --steps 500
+"""
+
+from configs.models import demo
+from stableavatar_jax.training.encoders import EncodersTrainConfig
+from stableavatar_jax.training.state import OptimizerConfig
+
+config = EncodersTrainConfig(
+    model=demo, batch=64,
+    optimizer=OptimizerConfig(
+        kind="muon", learning_rate=3e-3, warmup=20, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0),
+        clip_spikes=False, ema=0.98,
+    ),
+)  # fmt: skip
