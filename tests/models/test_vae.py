@@ -116,6 +116,28 @@ def test_taps_are_the_direct_convolution(kernel, stride):
     np.testing.assert_allclose(taps, direct, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["taps", "direct"])
+@pytest.mark.parametrize(("frames", "stride"), [(1, 1), (2, 1), (3, 1), (4, 2), (2, 2)])
+def test_zeros_before_the_video_are_never_computed(form, frames, stride):
+    """The result is that of a video that begins with zeros; one frame alone takes one tap."""
+    x, weights = draw(2, frames, 5, 6, 3), draw(3, 3, 3, 3, 4)
+    before = 3 - stride
+    padded = jnp.pad(x, ((0, 0), (before, 0), (0, 0), (0, 0), (0, 0)))
+    whole = causal_conv.convolve(padded, weights, stride=stride, form=form)
+    skipped = causal_conv.convolve(x, weights, before=before, stride=stride, form=form)
+    np.testing.assert_allclose(skipped, whole, atol=1e-5)
+    assert skipped.shape == whole.shape
+
+
+@pytest.mark.parametrize("form", ["taps", "direct"])
+def test_one_frame_is_one_convolution(form):
+    x, weights = draw(1, 1, 4, 4, 2), draw(3, 3, 3, 2, 2)
+    changed = weights.at[:2].set(jnp.nan)  # taps of frames that are not there
+    np.testing.assert_array_equal(
+        causal_conv.convolve(x, changed, before=2, form=form), causal_conv.convolve(x, weights, before=2, form=form)
+    )
+
+
 def test_taps_are_the_direct_convolution_in_the_whole():
     z = draw(2, 4, 2, 3, 4)
     taps, _ = jitted(dataclasses.replace(SMALL, conv="taps"), "decode")(z)
