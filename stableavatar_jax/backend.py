@@ -1,5 +1,7 @@
 """What a program is compiled with, by backend."""
 
+from typing import Any
+
 import jax
 
 
@@ -12,3 +14,11 @@ def compiler_options() -> dict[str, str] | None:
     if jax.default_backend() != "cpu":
         return None
     return {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+def once() -> dict[str, Any] | None:
+    """Options for `jax.jit` of a program that runs once, such as one that draws weights.
+
+    On the CPU compiling it takes longer than running it, and a quarter as long without optimisation.
+    """
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
