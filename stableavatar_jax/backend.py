@@ -1,4 +1,7 @@
-"""What a program is compiled with, by backend."""
+"""What a program is compiled with, by backend, and where compiled programs are kept."""
+
+import os
+from pathlib import Path
 
 import jax
 
@@ -12,3 +15,12 @@ def compiler_options() -> dict[str, str] | None:
     if jax.default_backend() != "cpu":
         return None
     return {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs on disk, so that the next run of the same shape starts at once (JAX's own variable
+    JAX_COMPILATION_CACHE_DIR chooses the folder).
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stableavatar_jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
