@@ -1,7 +1,6 @@
 """A picture and a recording become a talking video: `python sample.py --help`."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax

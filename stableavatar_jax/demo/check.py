@@ -12,9 +12,10 @@ from stableavatar_jax import media
 from stableavatar_jax.demo.nearness import fit, gains, read_nearness
 from stableavatar_jax.demo.video import load_codec
 
-WARNING = """warning: {path} is unlike anything the small avatar of the demo has seen ({gain:.1f} dB, {threshold:.1f} are needed).
+WARNING = """\
+warning: {path} is unlike what the demo's small avatar has seen ({gain:.1f} dB, {threshold:.1f} are needed).
          It was trained on drawn cartoon characters alone; of other pictures it makes a poor video.
-         For photographs, paintings and other drawings get the real weights: docs/weights.md."""
+         For photographs, paintings and other drawings get the real weights: docs/weights.md"""
 
 
 @dataclass(frozen=True, kw_only=True)

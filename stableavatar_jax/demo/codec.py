@@ -44,7 +44,7 @@ class Codec:
         rows, strips = {}, []
         for known in speaking(ClipDataset(self.clips), self.number):
             given = known.frames(self.frames)
-            kept = media.postprocess(codec(np.float32(given)[None] / 127.5 - 1)[0])
+            kept = media.postprocess(codec(given.astype(np.float32)[None] / 127.5 - 1)[0])
             rows[known.clip.id] = measure(kept, given, known)
             strips += [given, kept]
         save(self.output / "sheet.png", film_strips(strips))

@@ -1,9 +1,10 @@
 """Whether a character stays itself, and keeps moving, in a long video."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from stableavatar_jax.demo.world.identity import COLOURS, LIMITS, Look, look
 from stableavatar_jax.demo.world.measure import correlation, mouth_opening
 from stableavatar_jax.sampling.jobs import SampleConfig
 
-CHIN = 0.4
-"""From the point about which a head tilts to where its motion is looked at, in shares of the picture's width."""
+EYES = 0.4
+"""How far above the point about which a head tilts its motion is looked at, in shares of the picture's width."""
 EVERY = 2
 """Frames from one in which the look is measured to the next."""
 STRIP = 12
@@ -70,7 +71,7 @@ def measure_parts(frames: Frames, known: Known, length: int) -> list[dict[str, f
     """For each part of so many frames: how far the look is from that of the first second (`change`) and from the true
     character (`distance`), in units of what is another character (`identity.LIMITS`), the feature that is farthest off;
     `colours`, the largest change of a colour in CIELAB; the range of the mouth's opening without a tenth of the frames
-    (`mouth_moves`) and the way of the chin from its mean place in pixels (`head_moves`); `r` against the true opening.
+    (`mouth_moves`) and the way of the eyes from their mean place in pixels (`head_moves`); `r` against the true opening.
     """
     seen = look(frames[::EVERY], known.character)
     opening = mouth_opening(frames, known.character).opening
@@ -95,14 +96,14 @@ def measure_parts(frames: Frames, known: Known, length: int) -> list[dict[str, f
 def worst(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """The largest change of any part and the least motion; r in the mean."""
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    pick = {"mouth_moves": np.min, "head_moves": np.min, "r": np.mean}
+    pick: dict[str, Callable[..., Any]] = {"mouth_moves": np.min, "head_moves": np.min, "r": np.mean}
     return {name: float(pick.get(name, np.max)(column)) for name, column in columns.items()}
 
 
 def head_motion(poses: Sequence[Pose], size: int) -> float:
-    """Root of the mean squared way of a head's chin from its mean place, in pixels."""
-    chin = np.array([(pose.x - CHIN * math.sin(math.radians(pose.roll)), pose.y) for pose in poses]) * size
-    return float(np.sqrt(np.square(chin - chin.mean(0)).sum(1).mean()))
+    """Root of the mean squared way of a head's eyes from their mean place, in pixels."""
+    eyes = np.array([(pose.x + EYES * math.sin(math.radians(pose.roll)), pose.y) for pose in poses]) * size
+    return float(np.sqrt(np.square(eyes - eyes.mean(0)).sum(1).mean()))
 
 
 def _distance(seen: Look) -> float:

@@ -41,6 +41,9 @@ class Sheet:
     def __post_init__(self):
         if min(self.columns, self.rows) < 1 or self.size < 16 or self.start < 0 or (self.seconds or 1) <= 0:
             raise ValueError("columns and rows are at least 1, size 16, start 0, and seconds is above 0")
+        x, y, side = self.mouth
+        if not side / 2 <= min(x, y) <= max(x, y) <= 1 - side / 2 or side <= 0:
+            raise ValueError(f"mouth is {x:g} {y:g} {side:g}: a square that lies within the picture is needed")
 
     def run(self) -> None:
         """Write the sheet. Raises MediaError for a file that is no video, or is shorter than `start`."""
@@ -60,11 +63,11 @@ class Sheet:
         """A frame with the time, over its mouth."""
         picture = Image.fromarray(frame)
         x, y, side = self.mouth
-        box = [(x - side / 2) * picture.width, (y - side / 2) * picture.height,
-               (x + side / 2) * picture.width, (y + side / 2) * picture.height]  # fmt: skip
+        left, right = ((x + half) * picture.width for half in (-side / 2, side / 2))
+        top, bottom = ((y + half) * picture.height for half in (-side / 2, side / 2))
         high = round(self.size * picture.height / picture.width)
         whole = picture.resize((self.size, high), Image.Resampling.LANCZOS)
-        mouth = picture.crop(tuple(map(round, box))).resize(whole.size, Image.Resampling.LANCZOS)
+        mouth = picture.resize(whole.size, Image.Resampling.LANCZOS, box=(left, top, right, bottom))
         ImageDraw.Draw(whole).text((4, 2), label, "white", stroke_width=2, stroke_fill="black")
         return np.concatenate([whole, mouth])
 
