@@ -13,7 +13,7 @@ from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.saving import TrainingError
 
-PARTS = ("dit", "vae", "encoders")
+PARTS = ("dit", "vae", "wav2vec2", "encoders")
 """What `--part` can name: modules of `stableavatar_jax.training`, each with its `Config`, `prepare`, `open_data`,
 `make_validate` and `export`. They are imported by name: a machine that trains one may lack what another needs."""
 

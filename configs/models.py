@@ -23,7 +23,7 @@ avatar_14b = AvatarConfig(
 # Small enough to be trained from nothing on a CPU, at 96x96 pixels.
 demo = AvatarConfig(
     dit=DiTConfig(
-        dim=192, ffn_dim=640, heads=6, layers=6, text_dim=96, text_len=64, image_dim=128, time_dim=64,
+        dim=192, ffn_dim=640, heads=6, layers=6, text_dim=96, text_len=112, image_dim=128, time_dim=64,
         adapter=AudioAdapterConfig(audio_dim=128, dim=192, heads=6, slot_positions=17),
     ),
     vae=VAEConfig(  # its latents are measured when it is trained
@@ -35,5 +35,5 @@ demo = AvatarConfig(
         dim=128, ffn_dim=384, heads=4, layers=4, conv_dims=(64,) * 7, position_kernel=32, position_groups=8
     ),
     tokenizer="bytes",
-    after_picture="still",
+    after_picture="again",
 )  # fmt: skip

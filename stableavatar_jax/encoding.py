@@ -119,22 +119,23 @@ def encode_reference(
     params: Any,
     picture: Float[np.ndarray, "H W 3"],
     latent_frames: int,
-    after_picture: Literal["grey", "still"] = "grey",
+    after_picture: Literal["grey", "again"] = "grey",
 ) -> Float[np.ndarray, "F h w Y"]:
-    """The picture as the first frame of a window, followed by grey or itself: four mask channels that are 1 on the
-    first latent frame, then the latents' posterior mode (SPEC 6).
+    """The picture as the first frame of a window: four mask channels that are 1 on the first latent frame, then the
+    latents' posterior mode, after the picture's that of grey frames (SPEC 6) or the picture's again.
     """
     encode = jax.jit(
         lambda params, video, cache: vae.apply({"params": params}, video, cache, method="encode"), donate_argnums=2
     )
     latents, cache = [], None
     video = jnp.asarray(picture)[None, None]
-    for _ in range(latent_frames):  # one at a time: the memory of one, and two compilations for any length
+    # One at a time: the memory of one, and two compilations for any length.
+    for _ in range(latent_frames if after_picture == "grey" else 1):
         mean, _, cache = encode(params, video, cache)
         latents.append(np.asarray(mean[0]))
-        rest = picture if after_picture == "still" else np.zeros_like(picture)
-        video = jnp.broadcast_to(rest, (1, vae.config.time_factor, *picture.shape))
+        video = jnp.zeros((1, vae.config.time_factor, *picture.shape))
     z = np.concatenate(latents)
+    z = np.concatenate([z, np.repeat(z[:1], latent_frames - len(z), axis=0)])
     mask = np.zeros((*z.shape[:-1], MASK_CHANNELS), z.dtype)
     mask[0] = 1
     return np.concatenate([mask, z], -1)

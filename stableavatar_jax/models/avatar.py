@@ -36,9 +36,9 @@ class AvatarConfig:
     """Image encoder."""
     wav2vec2: Wav2Vec2Config = field(default_factory=Wav2Vec2Config)
     """Audio encoder."""
-    after_picture: Literal["grey", "still"] = "grey"
-    """What follows the picture in the reference of a window: grey frames (Wan2.1), or the picture itself, which tells
-    every latent frame what it looks like and is easier on a small transformer."""
+    after_picture: Literal["grey", "again"] = "grey"
+    """What follows the picture's latents in the reference of a window: those of grey frames (Wan2.1), or the picture's
+    again, which tell every latent frame what it looks like and are easier on a small transformer."""
     tokenizer: Literal["file", "bytes"] = "file"
     """Text tokens: from the model directory's tokenizer.json, or one for each byte (ByT5)."""
 

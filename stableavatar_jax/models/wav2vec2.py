@@ -47,6 +47,14 @@ class Wav2Vec2Config:
             samples = (samples - kernel) // stride + 1
         return max(samples, 0)
 
+    def reach(self) -> tuple[int, int]:
+        """How many samples a feature is made of before the transformer, and how many lie from one to the next: 400 and
+        320. Feature i is made of the samples from 320 i on."""
+        field, step = 1, 1
+        for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
+            field, step = field + (kernel - 1) * step, step * stride
+        return field, step
+
 
 class Wav2Vec2(nn.Module):
     """Sound to the features of the last layer."""

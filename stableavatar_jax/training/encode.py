@@ -49,7 +49,7 @@ class WindowEncoder:
         self.text, self.text_mask = text[:, :length], mask[:, :length]
         load = lambda name: load_part(directory, model, name, dtype=dtype, seed=seed)  # noqa: E731
         (vae, self._vae), (clip, self._clip), (wav2vec2, self._wav2vec2) = map(load, ("vae", "clip_vision", "wav2vec2"))
-        self._step, self._still = vae.config.time_factor, model.after_picture == "still"
+        self._step, self._again = vae.config.time_factor, model.after_picture == "again"
         self._encode = jax.jit(
             lambda params, pixels, given, cache: vae.apply(
                 {"params": params}, given * _centred(pixels), cache, method="encode"
@@ -63,7 +63,12 @@ class WindowEncoder:
         """The record fields (`records.FIELDS`, with a batch axis) of windows as `data.online` stacks them."""
         pixels = batch["pixels"]
         latents_mean, latents_logvar = self.posterior(pixels, given=pixels.shape[1])
-        reference_mean, reference_logvar = self.posterior(pixels, given=1)
+        if self._again:
+            reference_mean, reference_logvar = (
+                np.repeat(x[:, :1], x.shape[1], axis=1) for x in (latents_mean, latents_logvar)
+            )
+        else:
+            reference_mean, reference_logvar = self.posterior(pixels, given=1)
         return {
             "latents_mean": latents_mean,
             "latents_logvar": latents_logvar,
@@ -80,17 +85,14 @@ class WindowEncoder:
     def posterior(
         self, pixels: UInt8[np.ndarray, "B T H W 3"], given: int
     ) -> tuple[Float[np.ndarray, "B F h w C"], Float[np.ndarray, "B F h w C"]]:
-        """Mean and log variance of a video of which the first `given` frames are seen; the others are grey, or the
-        first one again, as the model's reference has it. It is encoded a latent frame at a time, to hold little in
-        memory.
+        """Mean and log variance of a video of which the first `given` frames are seen and the others are grey.
+
+        It is encoded a latent frame at a time, to hold little in memory.
         """
         means, logvars, cache, begin = [], [], None, 0
         for end in range(1, pixels.shape[1] + 1, self._step):
-            seen, chunk = begin < given, pixels[:, begin:end]
-            if self._still and not seen:
-                chunk = np.repeat(pixels[:, :1], chunk.shape[1], axis=1)
-            factor = jnp.float32(seen or self._still)
-            mean, logvar, cache = self._encode(self._vae, jnp.asarray(chunk), factor, cache)
+            seen = jnp.float32(begin < given)
+            mean, logvar, cache = self._encode(self._vae, jnp.asarray(pixels[:, begin:end]), seen, cache)
             means.append(np.asarray(mean))
             logvars.append(np.asarray(logvar))
             begin = end

@@ -73,7 +73,7 @@ def test_correlation_and_its_lag():
 def test_shut_at_closures():
     opening = np.ones(25, np.float32)
     opening[[5, 6]] = 0.02
-    phonemes = [Phoneme("a", 0, 0.2), Phoneme("m", 0.2, 0.28), Phoneme("a", 0.28, 0.5), Phoneme("ˈp", 0.5, 0.6)]
+    phonemes = [Phoneme("a", 0.0, 0.2), Phoneme("m", 0.2, 0.28), Phoneme("a", 0.28, 0.5), Phoneme("ˈp", 0.5, 0.6)]
     np.testing.assert_allclose(shut_at(phonemes, opening), [0.02, 1], atol=1e-6)
 
 

@@ -87,13 +87,13 @@ def make_clip(config: BuildWorldConfig, number: int, take: int = 0) -> Clip:
     labels = {
         "character": character.seed,
         "voice": recording.voice,
-        "opening": [round(value, 4) for value in mouth.opening.tolist()],
-        "width": [round(value, 4) for value in mouth.width.tolist()],
+        "opening": [pose.opening for pose in poses],
+        "width": [pose.width for pose in poses],
         "phonemes": [[p.symbol, round(p.start, 4), round(p.end, 4)] for p in recording.phonemes],
-        "poses": [[round(getattr(pose, name), 5) for name in REST] for pose in poses],
+        "poses": [[getattr(pose, name) for name in REST] for pose in poses],
     }
     return Clip(
-        id=f"{config.split}/{config.seed}/{number:04d}-{take}", kind="talking", fps=FPS, frames=config.frames,
+        id=f"{config.split}/{config.seed}/{number:04d}-{take}", kind="talking", fps=float(FPS), frames=config.frames,
         height=config.size, width=config.size, sound_rate=SAMPLE_RATE,
         images=tuple(png(render(character, pose, config.size)) for pose in poses),
         face_masks=tuple(map(png, faces)), lip_masks=tuple(map(png, lips)),

@@ -142,13 +142,13 @@ def draw_character(seed: int) -> Character:
     looks: dict[str, Any] = {"species": pick(ANIMALS) if animal else "person"}
     if animal:
         name = pick(tuple(FURS))
-        skin = _vary(FURS[name], rng, 12)
+        skin = _vary(FURS[name], rng, 12.0)
         looks |= {"hair": "bald", "hair_name": name, "hair_colour": skin}
     else:
         name = pick(tuple(HAIRS))
         a, b, share = pick(SKINS), pick(SKINS), rng.random()
-        skin = _vary(mix(a, b, share), rng, 6)
-        looks |= {"hair": pick(HAIRSTYLES), "hair_name": name, "hair_colour": _vary(HAIRS[name], rng, 10)}
+        skin = _vary(mix(a, b, share), rng, 6.0)
+        looks |= {"hair": pick(HAIRSTYLES), "hair_name": name, "hair_colour": _vary(HAIRS[name], rng, 10.0)}
     cloth, hat = pick(tuple(CLOTHES)), pick(tuple(CLOTHES))
     light_muzzle = max(skin) > 200
     base = _pastel(rng)
@@ -160,17 +160,17 @@ def draw_character(seed: int) -> Character:
         muzzle=mix(skin, (255, 248, 236), within(0.35, 0.6)) if light_muzzle else mix(skin, (250, 236, 214), 0.6),
         hat=pick(HATS) if chance(0.35) else "none",
         hat_name=hat,
-        hat_colour=_vary(CLOTHES[hat], rng, 10),
+        hat_colour=_vary(CLOTHES[hat], rng, 10.0),
         garment=pick(GARMENTS),
         cloth_name=cloth,
-        cloth=_vary(CLOTHES[cloth], rng, 10),
-        cloth_accent=_vary(CLOTHES[pick(tuple(CLOTHES))], rng, 10),
+        cloth=_vary(CLOTHES[cloth], rng, 10.0),
+        cloth_accent=_vary(CLOTHES[pick(tuple(CLOTHES))], rng, 10.0),
         background=pick(BACKGROUNDS),
-        backdrop=(base, _vary(mix(base, _pastel(rng), 0.5), rng, 10), _pastel(rng)),
+        backdrop=(base, _vary(mix(base, _pastel(rng), 0.5), rng, 10.0), _pastel(rng)),
         pattern=tuple(float(v) for v in rng.random(6)),
         iris=pick(((60, 42, 30), (92, 60, 34), (56, 96, 150), (70, 122, 84), (40, 40, 46))),
         lips=mix(mix(skin, (196, 60, 70), within(0.45, 0.75)), (90, 20, 30), within(0.05, 0.3)),
-        mouth_inside=_vary((86, 22, 30), rng, 10),
+        mouth_inside=_vary((86, 22, 30), rng, 10.0),
         glasses=chance(0.18),
         beard=not animal and chance(0.12),
         freckles=not animal and chance(0.12),

@@ -22,7 +22,7 @@ SMALLEST = 12
 """Pixels of a part at least, to speak of its colour."""
 STEP = 0.03
 """Share of a length by which derivatives are taken."""
-PASSING = {"opening": 0.5, "blink": 0.5, "brows": 0.5, "gaze_x": 0.5, "gaze_y": 0.5, "x": 0.005, "y": 0.005, "roll": 0.7}
+PASSING = {"x": 0.005, "y": 0.005, "roll": 0.7} | dict.fromkeys(("opening", "blink", "brows", "gaze_x", "gaze_y"), 0.5)
 """What may change besides the lengths, and steps of it."""
 
 TO_XYZ = (
@@ -43,7 +43,7 @@ def identity(frames: UInt8[np.ndarray, "T H W 3"], character: Character) -> dict
     poses = find_poses(frames, character)
     straight = [straighten(frame, character, pose) for frame, pose in zip(frames, poses, strict=True)]
     rest = render(character, Pose(), size)
-    found: dict[str, Float[np.ndarray, "T"]] = {}
+    found = {}
     for name, part in _parts(character, size).items():
         means = [picture[part].mean(0) for picture in (frames if name in RESTING else straight)]
         found[name] = np.linalg.norm(_lab(np.array(means)) - _lab(rest[part].mean(0)), axis=-1)

@@ -32,7 +32,7 @@ LOUDNESS_RANGE = 35.0
 RULE = "rule.npz"
 
 
-def from_sound(samples: Float[np.ndarray, "S"], frames: int, fps: float = 25) -> Float[np.ndarray, "frames"]:
+def from_sound(samples: Float[np.ndarray, "S"], frames: int, fps: int | float = 25) -> Float[np.ndarray, "frames"]:
     """The opening (0..1) at the middle of every frame, as the rule has it. `samples` are at 16 kHz, of any level."""
     mel = log_mel(samples)
     if _level(mel) < DEAD:
@@ -41,7 +41,7 @@ def from_sound(samples: Float[np.ndarray, "S"], frames: int, fps: float = 25) ->
     return _at_frames(features(mel) @ weights + bias, frames, fps)
 
 
-def loudness(samples: Float[np.ndarray, "S"], frames: int, fps: float = 25) -> Float[np.ndarray, "frames"]:
+def loudness(samples: Float[np.ndarray, "S"], frames: int, fps: int | float = 25) -> Float[np.ndarray, "frames"]:
     """What to beat: decibels between 250 and 3800 Hz, smoothed over 0.1 s, 0 to 1 over the 35 dB below the loudest."""
     mel = log_mel(samples)
     if _level(mel) < DEAD:
@@ -70,7 +70,9 @@ def features(mel: Float[np.ndarray, "M 40"]) -> Float[np.ndarray, "M 360"]:
     return np.concatenate([padded[i : i + len(mel)] for i in range(2 * CONTEXT + 1)], axis=1)
 
 
-def frame_features(samples: Float[np.ndarray, "S"], frames: int, fps: float = 25) -> Float[np.ndarray, "frames 360"]:
+def frame_features(
+    samples: Float[np.ndarray, "S"], frames: int, fps: int | float = 25
+) -> Float[np.ndarray, "frames 360"]:
     """The features at the middle of every frame, or at the moment nearest to it."""
     found = features(log_mel(samples))
     nearest = np.rint((np.arange(frames) + 0.5) / fps * RATE).astype(int)
@@ -83,7 +85,7 @@ def centres() -> Float[np.ndarray, "40"]:
     return _edges()[1:-1]
 
 
-def _at_frames(curve: Float[np.ndarray, "M"], frames: int, fps: float) -> Float[np.ndarray, "frames"]:
+def _at_frames(curve: Float[np.ndarray, "M"], frames: int, fps: int | float) -> Float[np.ndarray, "frames"]:
     middles = (np.arange(frames) + 0.5) / fps
     return np.interp(middles, np.arange(len(curve)) / RATE, curve).clip(0, 1).astype(np.float32)
 

@@ -52,7 +52,7 @@ def mouth_opening(frames: UInt8[np.ndarray, "T H W 3"], character: Character) ->
     return Mouth(opening, width)
 
 
-def correlation(a: Float[np.ndarray, "T"], b: Float[np.ndarray, "T"], max_lag: int = 0) -> Correlation:
+def correlation(a: Float[np.ndarray, "T"], b: Float[np.ndarray, "S"], max_lag: int = 0) -> Correlation:
     """The highest correlation of two curves in 0..1 over lags of up to `max_lag` frames either way."""
     if len(a) != len(b) or len(a) <= max_lag + 1:
         raise ValueError(f"curves of {len(a)} and {len(b)} frames; both must have one length, above max_lag + 1")
@@ -65,7 +65,7 @@ def correlation(a: Float[np.ndarray, "T"], b: Float[np.ndarray, "T"], max_lag: i
 
 
 def shut_at(
-    phonemes: Sequence[Phoneme], opening: Float[np.ndarray, "T"], fps: float = 25
+    phonemes: Sequence[Phoneme], opening: Float[np.ndarray, "T"], fps: int | float = 25
 ) -> Float[np.ndarray, "closures"]:
     """The least opening during every meeting of the lips (p b m), in frames that it touches; NaN past the end."""
     found = []

@@ -17,10 +17,11 @@ SETTLE = 0.5
 
 
 def draw_poses(
-    mouth: Mouth, energy: Float[np.ndarray, "T"], rng: np.random.Generator, fps: float = 25, still: bool = False
+    mouth: Mouth, energy: Float[np.ndarray, "T"], rng: np.random.Generator, fps: int | float = 25, still: bool = False
 ) -> tuple[Pose, ...]:
-    """A pose for every frame. `energy` (0..1, see `speech_energy`) lifts brows and head a little where speech is loud.
+    """A pose for every frame, in numbers of five digits.
 
+    `energy` (0..1, see `speech_energy`) lifts brows and head a little where speech is loud.
     `still` leaves the head where it is, and everything but the mouth at rest.
     """
     frames = len(mouth.opening)
@@ -40,7 +41,7 @@ def draw_poses(
             "gaze_y": begun * 0.5 * glances(rng, frames, fps),
         }
     moving |= {"opening": mouth.opening, "width": mouth.width}
-    rows = zip(*(curve.tolist() for curve in moving.values()), strict=True)
+    rows = zip(*(np.round(curve.astype(float), 5).tolist() for curve in moving.values()), strict=True)
     return tuple(Pose(**dict(zip(moving, row, strict=True))) for row in rows)
 
 
@@ -51,7 +52,7 @@ def wave(rng: np.random.Generator, time: Float[np.ndarray, "T"]) -> Float[np.nda
     return np.sin(2 * np.pi * time[:, None] / period + phase) @ share
 
 
-def blinks(rng: np.random.Generator, frames: int, fps: float) -> Float[np.ndarray, "frames"]:
+def blinks(rng: np.random.Generator, frames: int, fps: int | float) -> Float[np.ndarray, "frames"]:
     """0 open to 1 shut: a blink of 4 to 6 frames every 2 to 5 s, none in the first quarter of a second."""
     lid = np.zeros(frames)
     start = rng.uniform(0.25, 4.0) * fps
@@ -64,7 +65,7 @@ def blinks(rng: np.random.Generator, frames: int, fps: float) -> Float[np.ndarra
     return lid
 
 
-def glances(rng: np.random.Generator, frames: int, fps: float) -> Float[np.ndarray, "frames"]:
+def glances(rng: np.random.Generator, frames: int, fps: int | float) -> Float[np.ndarray, "frames"]:
     """-1..1: the eyes rest on a point for 0.8 to 3 s, every second time on the viewer, and jump within two frames."""
     gaze, frame, at_viewer = np.zeros(frames), 0, True
     while frame < frames:
@@ -74,7 +75,9 @@ def glances(rng: np.random.Generator, frames: int, fps: float) -> Float[np.ndarr
     return np.convolve(np.pad(gaze, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
 
 
-def speech_energy(samples: Float[np.ndarray, "S"], rate: int, frames: int, fps: float = 25) -> Float[np.ndarray, "T"]:
+def speech_energy(
+    samples: Float[np.ndarray, "S"], rate: int, frames: int, fps: int | float = 25
+) -> Float[np.ndarray, "T"]:
     """How loud each frame is, 0..1: decibels from 35 below the loudest frame."""
     edges = np.minimum(np.round(np.arange(frames + 1) * rate / fps).astype(int), len(samples))
     total = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
@@ -83,7 +86,8 @@ def speech_energy(samples: Float[np.ndarray, "S"], rate: int, frames: int, fps: 
     return np.clip((level - level.max()) / 35 + 1, 0, 1) * (level.max() > -60)
 
 
-def _slow(curve: Float[np.ndarray, "T"], fps: float) -> Float[np.ndarray, "T"]:
+def _slow(curve: Float[np.ndarray, "T"], fps: int | float) -> Float[np.ndarray, "T"]:
     """Its mean over about a third of a second."""
-    width = max(1, round(0.35 * fps))
-    return np.convolve(curve, np.hanning(width + 2)[1:-1] / np.hanning(width + 2).sum(), mode="same")
+    reach = round(0.17 * fps)
+    kernel = np.hanning(2 * reach + 3)[1:-1]
+    return np.convolve(np.pad(curve, reach, mode="edge"), kernel / kernel.sum(), mode="valid")

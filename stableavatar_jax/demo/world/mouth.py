@@ -69,7 +69,7 @@ class Mouth:
     """0 rounded as in u, 0.5 neutral, 1 spread as in i."""
 
 
-def from_phonemes(phonemes: Sequence[Phoneme], frames: int, fps: float = 25) -> Mouth:
+def from_phonemes(phonemes: Sequence[Phoneme], frames: int, fps: int | float = 25) -> Mouth:
     """The mouth in every frame of a video, for phonemes in the order of their times.
 
     Lips that meet are seen in at least one frame: a closure shorter than a frame is lengthened to one. Where nothing

@@ -7,15 +7,16 @@ import skia
 from stableavatar_jax.demo.world.character import Colour
 
 OUTLINE: Colour = (52, 38, 44)
-Point = tuple[float, float]
+Number = int | float
+Point = tuple[Number, Number]
 
 
-def fill(colour: Colour, alpha: float = 1.0) -> skia.Paint:
+def fill(colour: Colour, alpha: Number = 1.0) -> skia.Paint:
     """Paint that fills."""
     return skia.Paint(AntiAlias=True, Color=skia.Color(*colour, round(255 * alpha)))
 
 
-def line(colour: Colour, width: float, alpha: float = 1.0) -> skia.Paint:
+def line(colour: Colour, width: Number, alpha: Number = 1.0) -> skia.Paint:
     """Paint that draws a line with round ends."""
     paint = fill(colour, alpha)
     paint.setStyle(skia.Paint.kStroke_Style)
@@ -25,7 +26,7 @@ def line(colour: Colour, width: float, alpha: float = 1.0) -> skia.Paint:
     return paint
 
 
-def oval(x: float, y: float, half_width: float, half_height: float) -> skia.Rect:
+def oval(x: Number, y: Number, half_width: Number, half_height: Number) -> skia.Rect:
     """The rectangle around an ellipse."""
     return skia.Rect.MakeLTRB(x - half_width, y - half_height, x + half_width, y + half_height)
 
@@ -49,7 +50,7 @@ def smooth(points: Sequence[Point], closed: bool = True) -> skia.Path:
     return path
 
 
-def gradient(start: Point, end: Point, colours: Sequence[tuple[Colour, float]]) -> skia.Paint:
+def gradient(start: Point, end: Point, colours: Sequence[tuple[Colour, Number]]) -> skia.Paint:
     """Paint that fills with colours (and their opacity) from one point to another."""
     shades = [skia.Color(*colour, round(255 * alpha)) for colour, alpha in colours]
     shader = skia.GradientShader.MakeLinear([skia.Point(*start), skia.Point(*end)], shades)
