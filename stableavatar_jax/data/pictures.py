@@ -51,7 +51,7 @@ class PictureSource:
         """A picture of a clip, at random."""
         pictures = self.pictures(item)
         picture = pictures[rng.integers(len(pictures))]
-        picture = shifted(picture, *rng.integers(-self.config.shift, self.config.shift, 2, endpoint=True))
+        picture = shifted(picture, *rng.integers(-self.config.shift, self.config.shift, 2, endpoint=True).tolist())
         return self.item(item, relit(picture, self.config.light, rng))
 
     def middle(self, item: int) -> Batch:
