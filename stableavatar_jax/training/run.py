@@ -135,7 +135,8 @@ def settle(config: RunConfig) -> Any:
             write_config(config.run_dir, config)
         return config
     before, now = (_told_apart(c) for c in (read_config(config.run_dir, type(config)), config))
-    changed = [f"{key} was {_short(before[key])}, now {_short(now[key])}" for key in before if before[key] != now[key]]
+    changed = [f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in sorted(before | now)
+               if before.get(key) != now.get(key)]
     if changed:
         raise ConfigError(f"{config.run_dir / FILE}: the run began otherwise: {'; '.join(changed)}; "
                           "go on with the same options, or give another --run-dir")
@@ -143,10 +144,10 @@ def settle(config: RunConfig) -> Any:
 
 
 def _told_apart(config: RunConfig) -> Tree:
-    """The options that make a run what it is; the optimizer's one by one, the others whole."""
-    plain = to_json(config)
-    optimizer = traverse_util.flatten_dict({"optimizer": plain.pop("optimizer")}, sep=".")
-    return {key: value for key, value in (plain | optimizer).items() if key not in config.FREE}
+    """The options that make a run what it is, by their names on the command line."""
+    flat = traverse_util.flatten_dict(to_json(config), sep=".")
+    free = tuple(f"{name}." for name in config.FREE)
+    return {key: value for key, value in flat.items() if not f"{key}.".startswith(free)}
 
 
 def best_state(run: Run) -> TrainState:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,19 @@ class VAETrainConfig(PartConfig):
     python train.py --part vae --config configs/demo_vae.py --clips DIR --run-dir DIR --steps N
     """
 
+    FREE = PartConfig.FREE | {"crop.cache"}
+
+    train: Literal["all", "decoder"] = "all"
+    """What is trained. The decoder alone leaves the latents as they are, and so what was trained on them."""
+    noise: float = 0.0
+    """Spread of noise added to the latents, in units of their own: a decoder forgives a DiT what it has seen."""
     crop: CropConfig = field(default_factory=CropConfig)
     loss: VAELossConfig = field(default_factory=VAELossConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.train == "decoder" and self.optimizer.weight_decay:
+            raise ValueError("--train decoder needs --optimizer.weight-decay 0, or the encoder would decay too")
 
 
 Config = VAETrainConfig
@@ -58,7 +69,11 @@ def prepare(config: VAETrainConfig) -> Run:
     def loss(params: Params, batch: Mapping[str, Array], key: Array) -> tuple[Float[Array, ""], dict[str, Array]]:
         video = centred(batch["video"])
         mean, logvar, _ = apply({"params": params["vae"]}, video, method="encode")
-        z = sample(key, mean, logvar)
+        if config.train == "decoder":  # nothing flows back: the encoder costs a forward pass, and stays
+            mean, logvar = jax.lax.stop_gradient((mean, logvar))
+        draws = jax.random.split(key)
+        z = sample(draws[0], mean, logvar)
+        z += config.noise * jax.lax.stop_gradient(mean.std()) * jax.random.normal(draws[1], z.shape)
         given, _ = apply({"params": params["vae"]}, z, method="decode_unclipped")
         return reconstruction_loss(video, given, mean, logvar, batch["face_mask"], batch["lip_mask"], config.loss)
 
@@ -104,8 +119,8 @@ def open_data(config: VAETrainConfig, *, host: int = 0, hosts: int = 1) -> Check
     return open_batches(open_source(config), batch=config.batch, seed=config.seed, host=host, hosts=hosts)
 
 
-SHOWN = 16
-"""Clips that a validation gives back."""
+SHOWN, MEASURED = 16, 256
+"""Clips that a validation gives back, and over whose latents the spread is measured."""
 
 
 def make_validate(run: Run) -> Validate:
@@ -115,8 +130,7 @@ def make_validate(run: Run) -> Validate:
     config: VAETrainConfig = run.config
     apply: Any = run.model["vae"].apply
     clips = open_clip_set(config.held_out or config.clips)
-    chosen = np.linspace(0, len(clips) - 1, min(SHOWN, len(clips))).astype(int)
-    held_out = [middle(clips[int(number)], config.crop.frames) for number in chosen]
+    held_out = [middle(clips[number], config.crop.frames) for number in spread(len(clips), SHOWN)]
 
     @jax.jit
     def give_back(params: Params, video: Array) -> tuple[Array, Array]:
@@ -156,27 +170,27 @@ def export(config: VAETrainConfig, output: Path) -> tuple[int, None]:
     run = prepare(config)
     state = best_state(run)
     params = average(state)["vae"]
-    mean, std = latent_spread(run.model["vae"], params, config)
-    vae = dataclasses.replace(config.model.vae, latents_mean=mean, latents_std=std)
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, vae=vae))
+    if config.train == "all":
+        mean, std = latent_spread(run.model["vae"], params, config)
+        vae = dataclasses.replace(config.model.vae, latents_mean=mean, latents_std=std)
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, vae=vae))
     write_parts(output, config, {"vae": params})
     return int(state.step), None
 
 
-def latent_spread(
-    vae: VAE, params: Params, config: VAETrainConfig, clips: int = 256
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each raw latent channel over a crop of up to so many of the clips."""
-    source = open_source(config)
+def latent_spread(vae: VAE, params: Params, config: VAETrainConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each raw latent channel over whole pictures of up to `MEASURED` clips."""
     apply: Any = vae.apply
     encode = jax.jit(lambda video: apply({"params": params}, centred(video), method="encode")[0])
-    chosen = np.linspace(0, len(source.numbers) - 1, min(clips, len(source.numbers))).astype(int)
-    latents = np.concatenate([
-        np.asarray(encode(source.read(int(item), np.random.default_rng((config.seed, int(item))))["video"][None]))
-        for item in chosen
-    ])  # fmt: skip
-    axes = (0, 1, 2, 3)
-    return _values(latents.mean(axes)), _values(np.maximum(latents.std(axes), 1e-3))
+    clips = open_clip_set(config.clips)
+    videos = (middle(clips[number], config.crop.frames)[0] for number in spread(len(clips), MEASURED))
+    latents = np.concatenate([np.asarray(encode(video[None])).reshape(-1, vae.config.z_dim) for video in videos])
+    return _values(latents.mean(0)), _values(np.maximum(latents.std(0), 1e-3))
+
+
+def spread(clips: int, most: int) -> list[int]:
+    """Up to so many numbers of clips, spread evenly."""
+    return np.unique(np.linspace(0, clips - 1, min(most, clips)).astype(int)).tolist()
 
 
 def _values(array: np.ndarray) -> tuple[float, ...]:
