@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 GOLDEN ?= ../shared/golden
-IMAGE  ?= outputs/character.png
-AUDIO  ?= outputs/vowels.wav
+ASSETS := stableavatar_jax/demo/assets
+IMAGE  ?= $(ASSETS)/character.png
+AUDIO  ?= $(ASSETS)/speech.flac
 OUTPUT ?= outputs/demo.mp4
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -24,11 +25,11 @@ help:    ## this list
 
 setup: .venv/stamp ## make .venv with everything the tests need
 
-demo: .venv/stamp ## turn a picture and a recording into a video (IMAGE=, AUDIO=, OUTPUT= for your own)
-	$(BIN)/python -m stableavatar_jax.demo outputs
-	$(BIN)/python sample.py --config configs/tiny.py --image $(IMAGE) --audio $(AUDIO) --output $(OUTPUT)
-	@echo "Its weights are small and random, so $(OUTPUT) shows colours and no face: every part ran, none has learned."
-	@echo "README.md says how to bring in the real weights."
+demo: .venv/stamp ## a drawn character speaks a recording (IMAGE=, AUDIO=, OUTPUT= for your own)
+	$(BIN)/python -m stableavatar_jax.demo check "$(IMAGE)"
+	@mkdir -p "$$(dirname "$(OUTPUT)")"
+	$(BIN)/python sample.py --config configs/demo.py --image "$(IMAGE)" --audio "$(AUDIO)" --output "$(OUTPUT)"
+	@echo "$(OUTPUT): the picture speaks the recording, by the small avatar of cartoon characters that comes with the package."
 
 test: lint ## all tests but the reference numbers and the comparisons with PyTorch
 	$(BIN)/python -m pytest -q -n 2 tests --ignore tests/golden --ignore tests/parity --jaxtyping-packages=stableavatar_jax,beartype.beartype

@@ -1,8 +1,6 @@
 """A picture and a recording become a talking video: `python sample.py --help`."""
 
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +9,7 @@ from tqdm import tqdm
 
 from convert.lora import load_lora
 from stableavatar_jax import encoding, media, plan
+from stableavatar_jax.backend import keep_compiled
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.config import parse
 from stableavatar_jax.encoding import Conditions, Encoders
@@ -34,15 +33,6 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("stopped")
 
 
-def keep_compiled() -> None:
-    """Keep compiled programs on disk, so that the next run of the same shape starts at once (JAX's own variable
-    JAX_COMPILATION_CACHE_DIR chooses the folder).
-    """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stableavatar_jax"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
 def run(config: SampleConfig) -> None:
     """One job: inputs -> encoders -> latents -> frames -> file."""
     config = check(config)
@@ -55,7 +45,7 @@ def run(config: SampleConfig) -> None:
         encoding.save_conditions(config.save_conditions, encode(config, cost, picture, samples), about(config, cost))
         return print(config.save_conditions)
 
-    size = {"height": config.height, "width": config.width}
+    size = {"height": config.height * config.enlarge, "width": config.width * config.enlarge}
     with media.VideoWriter(config.output, fps=config.fps, crf=config.crf, sound=config.audio, **size) as video:
         print(plan.describe(config, cost, plan.matrix_speed(config.dtype)), flush=True)
         latents = config.decode_only or config.latents or config.output.with_suffix(".latents.npy")
@@ -67,7 +57,7 @@ def run(config: SampleConfig) -> None:
             vae, params = load_part(config.checkpoint, config.model, "vae", seed=config.seed)
             with tqdm(total=cost.frames, desc="decode", unit="frame") as progress:
                 for frames in decode(vae, params, read_latents(latents, shape), cost.frames):
-                    video.write(frames)
+                    video.write(media.enlarge(frames, config.enlarge))
                     progress.update(len(frames))
         except BaseException:
             print(f"the finished latents are in {latents}: go on from them with --decode-only", file=sys.stderr)

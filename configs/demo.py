@@ -15,6 +15,6 @@ from stableavatar_jax.sampling.jobs import SampleConfig
 MODEL = Path(stableavatar_jax.__path__[0]) / "demo" / "model"
 
 config = SampleConfig(
-    model=demo, checkpoint=MODEL, prompt="A person is talking", height=96, width=96,
+    model=demo, checkpoint=MODEL, prompt="A person is talking", height=96, width=96, enlarge=4,
     windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, dtype="float32",
 )  # fmt: skip

@@ -16,7 +16,7 @@ config = TrainConfig(
     # Every token reads the slot of its own frame alone: tokens of a clip that are all read at once have no order.
     step=StepConfig(shift=3.0, clip_level=0.0, loss=LossConfig(motion=0.1)),
     optimizer=OptimizerConfig(
-        kind="muon", learning_rate=5e-3, warmup=100, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0),
+        kind="muon", learning_rate=4e-3, warmup=100, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0),
         clip_spikes=False, ema=0.999,
     ),
     dtype="float32",

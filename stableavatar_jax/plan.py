@@ -104,7 +104,7 @@ def describe(config: SampleConfig, cost: Plan, speed: float) -> str:
     return "\n".join(
         [
             f"video     {cost.frames} frames, {cost.frames / config.fps:.2f} s at {config.fps:g} frames/s, "
-            f"{config.height}x{config.width}",
+            f"{config.height}x{config.width}{f', enlarged {config.enlarge} times' if config.enlarge > 1 else ''}",
             f"windows   {windows.count} of {windows.window} latent frames, {windows.overlap} shared, "
             f"for {windows.frames} latent frames",
             f"work      {cost.evaluations} evaluations = {windows.count} windows x {config.steps} steps x {branches} "

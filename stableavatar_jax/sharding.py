@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
+from stableavatar_jax.backend import once
+
 AXES = ("data", "fsdp", "context", "tensor")
 
 RULES = (
@@ -80,11 +82,9 @@ def initialise(module: nn.Module, key: jax.Array, mesh: Mesh | None = None) -> A
     """The module's params, born in their dtype and sharding: nothing whole ever stands on one device."""
     example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), module.example())
     init = lambda key: module.init(key, *example)["params"]  # noqa: E731
-    # It runs once: on the CPU, where compiling takes longer than running, it is compiled without optimisation.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     if mesh is None:
-        return nn.unbox(jax.jit(init, compiler_options=options)(key))
+        return nn.unbox(jax.jit(init, compiler_options=once())(key))
     boxed = jax.eval_shape(init, key)
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
-        born = jax.jit(init, out_shardings=shardings(boxed, mesh), compiler_options=options)
+        born = jax.jit(init, out_shardings=shardings(boxed, mesh), compiler_options=once())
         return nn.unbox(born(key))

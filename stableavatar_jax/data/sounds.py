@@ -61,7 +61,7 @@ def add_noise(sound: Sound, rng: np.random.Generator) -> Sound:
     return (sound + noise * level / max(float(noise.std()), 1e-9)).astype(np.float32)
 
 
-def stretch(sound: Sound, samples: int) -> Sound:
+def stretch(sound: Sound, samples: int) -> Float[np.ndarray, "samples"]:
     """The sound played faster or slower, and so higher or lower, to last so many samples (linear interpolation)."""
     places = np.linspace(0, len(sound) - 1, samples)
     return np.interp(places, np.arange(len(sound)), sound).astype(np.float32)

@@ -11,7 +11,6 @@ import numpy as np
 from stableavatar_jax import media
 from stableavatar_jax.data.batches import Batch
 from stableavatar_jax.data.clips import Clip
-from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.data.sounds import disturb, stretch
 from stableavatar_jax.data.tally import ClipError, Tally
 from stableavatar_jax.shapes import Float, Int
@@ -106,7 +105,11 @@ class SpeechSource:
     """
 
     def __init__(
-        self, clips: ClipDataset, config: SpeechConfig, times: Callable[[int], np.ndarray], tally: Tally | None = None
+        self,
+        clips: Sequence[Clip],
+        config: SpeechConfig,
+        times: Callable[[int], np.ndarray],
+        tally: Tally | None = None,
     ):
         """`times` are the seconds in which the features of so many samples lie. Clips without labels or too short for
         a window are refused by the tally (default: an error)."""

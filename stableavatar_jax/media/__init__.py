@@ -1,7 +1,7 @@
 """Pictures, sounds and videos, in and out of files."""
 
 from stableavatar_jax.media.files import MediaError
-from stableavatar_jax.media.pictures import Fit, cover_box, fit_picture, read_picture
+from stableavatar_jax.media.pictures import Fit, cover_box, enlarge, fit_picture, read_picture
 from stableavatar_jax.media.sound import SAMPLE_RATE, Sound, frames_of, normalise, open_sound, read_sound, window_sound
 from stableavatar_jax.media.video import VideoInfo, probe, read_video
 from stableavatar_jax.media.writer import VideoWriter, postprocess
@@ -14,6 +14,7 @@ __all__ = [
     "VideoInfo",
     "VideoWriter",
     "cover_box",
+    "enlarge",
     "fit_picture",
     "frames_of",
     "normalise",

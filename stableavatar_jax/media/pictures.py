@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stableavatar_jax.media.files import MediaError, check_file
-from stableavatar_jax.shapes import Float
+from stableavatar_jax.shapes import Float, UInt8
 
 Fit = Literal["cover", "stretch"]
 
@@ -69,6 +69,14 @@ def cover_box(width: int, height: int, aspect: float, crop: float) -> tuple[floa
     kept_height = min(height, width / aspect)
     left, top = crop * (width - kept_width), crop * (height - kept_height)
     return left, top, left + kept_width, top + kept_height
+
+
+def enlarge(frames: UInt8[np.ndarray, "T H W 3"], times: int) -> UInt8[np.ndarray, "T H2 W2 3"]:
+    """Frames so many times as high and wide (Lanczos)."""
+    if times == 1:
+        return frames
+    size = (frames.shape[2] * times, frames.shape[1] * times)
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)) for frame in frames])
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -59,6 +59,8 @@ class SampleConfig:
     """How the picture is fitted: `cover` keeps its shape and crops, `stretch` distorts it (the release)."""
     crop: float = 0.5
     """With `cover`: share of what is cropped that is taken from the top or left."""
+    enlarge: int = 1
+    """Side of the square that each pixel becomes in the video (Lanczos), for models of small pictures."""
     fps: float = 25.0
     """Frames a second; the released models were trained at 25 to 30."""
     crf: int = 18
@@ -107,6 +109,7 @@ class SampleConfig:
             ("steps", self.steps >= 1, "at least 1"),
             ("fps", 1 <= self.fps <= 120, "1 to 120"),
             ("shift", self.shift > 0, "above 0"),
+            ("enlarge", 1 <= self.enlarge <= 16, "1 to 16"),
             ("crf", 0 <= self.crf <= 51, "0 to 51"),
             ("crop", 0 <= self.crop <= 1, "0 to 1"),
             ("seed", 0 <= self.seed < 2**32, "0 to 4294967295"),

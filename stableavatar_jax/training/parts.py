@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stableavatar_jax.backend import once
 from stableavatar_jax.config import ConfigError
 from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.models.avatar import PARTS, boxed_params
@@ -74,7 +75,7 @@ def prepare_parts(
         return start({name: nn.unbox(variables["params"]) for name, variables in born.items()})
 
     def load(run: Run, folder: Path) -> Params:
-        drawn: Params = jax.jit(draw)(jax.random.key(config.seed))
+        drawn: Params = jax.jit(draw, compiler_options=once())(jax.random.key(config.seed))
         for name in PARTS.keys() & networks.keys():
             if (folder / name).is_dir():
                 drawn[name] = load_weights(run, folder, name, boxed[name])

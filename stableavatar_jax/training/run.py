@@ -11,6 +11,7 @@ import jax
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stableavatar_jax.backend import once
 from stableavatar_jax.checkpoint import load_params, save_params
 from stableavatar_jax.config import FILE, ConfigError, read_config, to_json, write_config
 from stableavatar_jax.models.avatar import AvatarConfig
@@ -89,7 +90,7 @@ def assemble(
     whole = NamedSharding(mesh, PartitionSpec())
     return Run(
         config, mesh, model, boxed, abstract,
-        init=jax.jit(lambda key: begin(draw(key)), out_shardings=places),
+        init=jax.jit(lambda key: begin(draw(key)), out_shardings=places, compiler_options=once()),
         begin=jax.jit(begin, out_shardings=places),
         step=jax.jit(step, donate_argnums=0, out_shardings=(places, whole)),
         load=load, flops=flops,

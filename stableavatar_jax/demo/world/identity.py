@@ -1,7 +1,7 @@
 """Whether a character is still itself: its colours and proportions in pictures, against those it is drawn with."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,22 +33,38 @@ TO_XYZ = (
 """Linear sRGB to XYZ in units of the white point (IEC 61966-2-1)."""
 
 
-def identity(frames: UInt8[np.ndarray, "T H W 3"], character: Character) -> dict[str, Float[np.ndarray, "T"]]:
-    """How far each feature of `LIMITS` is from the character's own in every frame, in its units, 0 or more.
+class Look(NamedTuple):
+    """The features of `LIMITS` as they are seen; a part that is not seen (hair of the bald) is left out."""
 
-    A part that is not seen (hair of the bald) is left out. Lengths are by least squares on derivatives of the renderer,
-    so far-off values say no more than that they are far off.
+    seen: dict[str, Float[np.ndarray, "T K"]]
+    """In every frame: colours in CIELAB, lengths in shares of what the character is drawn with."""
+    own: dict[str, Float[np.ndarray, "K"]]
+    """What they are where the character is drawn."""
+
+
+def look(frames: UInt8[np.ndarray, "T H W 3"], character: Character) -> Look:
+    """What a character looks like in every frame.
+
+    Lengths are by least squares on derivatives of the renderer, so far-off values say no more than that they are far
+    off.
     """
     size = frames.shape[1]
     poses = find_poses(frames, character)
     straight = [straighten(frame, character, pose) for frame, pose in zip(frames, poses, strict=True)]
     rest = render(character, Pose(), size)
-    found = {}
+    seen, own = {}, {}
     for name, part in _parts(character, size).items():
         means = [picture[part].mean(0) for picture in (frames if name in RESTING else straight)]
-        found[name] = np.linalg.norm(_lab(np.array(means)) - _lab(rest[part].mean(0)), axis=-1)
+        seen[name], own[name] = _lab(np.array(means)), _lab(rest[part].mean(0))
     changes = np.array([_lengths(frame, character, pose) for frame, pose in zip(frames, poses, strict=True)])
-    return found | {name: np.abs(changes[:, i]) for i, name in enumerate(LENGTHS)}
+    lengths = {name: 1 + changes[:, i : i + 1] for i, name in enumerate(LENGTHS)}
+    return Look(seen | lengths, own | {name: np.ones(1) for name in LENGTHS})
+
+
+def identity(frames: UInt8[np.ndarray, "T H W 3"], character: Character) -> dict[str, Float[np.ndarray, "T"]]:
+    """How far each feature of `LIMITS` is from the character's own in every frame, in its units, 0 or more."""
+    seen, own = look(frames, character)
+    return {name: np.linalg.norm(values - own[name], axis=-1) for name, values in seen.items()}
 
 
 def identity_distance(features: dict[str, Float[np.ndarray, "T"]]) -> Float[np.ndarray, "T"]:

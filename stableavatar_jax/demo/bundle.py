@@ -1,0 +1,67 @@
+"""The picture and the recording of `make demo`: a character and a voice that were never trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from stableavatar_jax import media
+from stableavatar_jax.demo.world.build import TEST_CHARACTERS
+from stableavatar_jax.demo.world.character import draw_character
+from stableavatar_jax.demo.world.draw import Pose, render
+from stableavatar_jax.demo.world.recording import to_rate
+from stableavatar_jax.demo.world.voices import Voice, sentences
+from stableavatar_jax.shapes import Float
+
+CHARACTER = TEST_CHARACTERS + 13
+"""An orange fox in a pink shirt with a tie."""
+SIZE = 384
+"""Pixels of the picture: four times what the model sees, to look good."""
+VOICE = Voice(language="en", name="en-gb-x-rp+f5", speed=165, pitch=55, pitch_range=70)
+BEFORE, PAUSE = 0.3, 0.45
+"""Seconds of silence before the first sentence, and between sentences."""
+SECONDS = 10.0
+PEAK = 0.7
+ASSETS = Path(__file__).with_name("assets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Draw the picture and speak the recording that come with the package."""
+
+    output: Path = ASSETS
+    """Folder for character.png and speech.flac."""
+
+    def run(self) -> None:
+        """Write both. Raises SpeechError without espeak-ng."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        picture, sound = self.output / "character.png", self.output / "speech.flac"
+        Image.fromarray(render(draw_character(CHARACTER), Pose(), SIZE)).save(picture, optimize=True)
+        write_flac(sound, speak())
+        print(picture, sound, sep="\n")
+
+
+def speak() -> Float[np.ndarray, "S"]:
+    """Held-out English sentences with pauses, 16 kHz; what does not fit whole is left out."""
+    samples = np.zeros(round(SECONDS * media.SAMPLE_RATE), np.float32)
+    first = round(BEFORE * media.SAMPLE_RATE)
+    for text in sentences(VOICE.language, "test"):
+        speech = VOICE.say(text)
+        spoken = to_rate(speech.samples, speech.rate)
+        if first + len(spoken) <= len(samples):
+            samples[first : first + len(spoken)] = spoken
+            first += len(spoken) + round(PAUSE * media.SAMPLE_RATE)
+    return samples * (PEAK / np.abs(samples).max())
+
+
+def write_flac(path: Path, samples: Float[np.ndarray, "S"]) -> None:
+    """16 bits, mono, 16 kHz."""
+    whole = np.rint(samples * 32767).astype(np.int16)
+    with av.open(path, "w", format="flac") as file:
+        stream = file.add_stream("flac", rate=media.SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
+        frame.sample_rate = media.SAMPLE_RATE
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))

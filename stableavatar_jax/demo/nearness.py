@@ -1,0 +1,83 @@
+"""Whether a picture is near the world that the small avatar was trained on, by what its autoencoder makes of it.
+
+The autoencoder keeps the edges of drawn characters and little else. So decibels alone say nothing (a blurred photograph
+has many), but decibels above those of the picture shrunk to half and enlarged again do.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stableavatar_jax import media
+from stableavatar_jax.config import from_json, to_json
+from stableavatar_jax.demo.video import Codec
+from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.shapes import Float
+
+FILE = "nearness.json"
+SMALLEST_ERROR = 1e-5
+"""Mean squared error (of -1..1) below which nothing is better: that of rounding to 8 bits."""
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearness:
+    """What `FILE` beside the weights holds."""
+
+    threshold: float
+    """Gain in decibels below which a picture is far."""
+    characters: int
+    """Held-out characters it was measured on."""
+    lowest: float
+    """Their lowest gain."""
+    median: float
+    """And the gain of half of them."""
+
+
+def fit(picture: Image.Image, config: SampleConfig) -> Float[np.ndarray, "H W 3"]:
+    """The picture as a video of this job would show it."""
+    return media.fit_picture(picture, config.height, config.width, config.fit, config.crop)
+
+
+def gains(codec: Codec, pictures: Sequence[Float[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N"]:
+    """By how many decibels the autoencoder keeps each picture better than half its pixels a side would."""
+    found = []
+    for start in range(0, len(pictures), AT_ONCE):
+        given = np.stack(pictures[start : start + AT_ONCE])
+        kept = codec(given[:, None])[:, 0]
+        found.append(_decibels(kept, given) - _decibels(np.stack([_halved(picture) for picture in given]), given))
+    return np.concatenate(found)
+
+
+def write_nearness(folder: Path, nearness: Nearness) -> Path:
+    """Write the file into a model directory."""
+    path = folder / FILE
+    path.write_text(json.dumps(to_json(nearness), indent=2) + "\n")
+    return path
+
+
+def read_nearness(folder: Path) -> Nearness:
+    """The file of a model directory. Raises ValueError where it is missing or is none."""
+    path = folder / FILE
+    try:
+        return from_json(Nearness, json.loads(path.read_text()), file=path)
+    except OSError as error:
+        advice = "make it with `python -m stableavatar_jax.demo threshold`"
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); make it again") from None
+
+
+def _halved(picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
+    image = Image.fromarray(np.rint((picture + 1) * 127.5).astype(np.uint8))
+    small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    return np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
+
+
+def _decibels(a: Float[np.ndarray, "N H W 3"], b: Float[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N"]:
+    error = np.square(a.astype(np.float64) - b).mean((1, 2, 3))
+    return 10 * np.log10(4 / np.maximum(error, SMALLEST_ERROR))

@@ -1,0 +1,126 @@
+"""The demo's own commands, and the way of `make demo`."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sample
+from configs import demo
+from stableavatar_jax import media
+from stableavatar_jax.demo import check, threshold
+from stableavatar_jax.demo.__main__ import COMMANDS, main
+from stableavatar_jax.demo.bundle import ASSETS, write_flac
+from stableavatar_jax.demo.nearness import Nearness, gains, read_nearness, write_nearness
+from stableavatar_jax.demo.world.build import BuildWorldConfig, build_world
+
+PICTURE, SPEECH = ASSETS / "character.png", ASSETS / "speech.flac"
+
+
+def test_the_bundle_is_what_its_command_makes(tmp_path):
+    main(["bundle", "--output", str(tmp_path)])
+    made, kept = (np.asarray(media.read_picture(f / "character.png"), int) for f in (tmp_path, ASSETS))
+    assert np.abs(made - kept).max() <= 2, "drawing differs by rounding at most"
+    np.testing.assert_allclose(media.read_sound(tmp_path / "speech.flac"), media.read_sound(SPEECH), atol=1e-3)
+    assert len(media.read_sound(SPEECH)) == 160000 and sum(f.stat().st_size for f in ASSETS.iterdir()) < 400_000
+
+
+def test_help_and_unknown_commands(capsys):
+    main([])
+    assert all(f"\n  {name} " in capsys.readouterr().out for name in COMMANDS[:1])
+    with pytest.raises(SystemExit, match="chekc: no such command"):
+        main(["chekc"])
+
+
+def test_a_picture_is_judged_without_what_draws_and_speaks():
+    """`make demo` needs no extra."""
+    program = (
+        "import sys; sys.modules['skia'] = sys.modules['espeakng_loader'] = None\n"
+        "import stableavatar_jax.demo.__main__, stableavatar_jax.demo.check, stableavatar_jax.demo.sheet"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def sharp(video):
+    """An autoencoder that keeps everything but fine noise."""
+    return np.round(video * 16) / 16
+
+
+def poor(video):
+    """One that keeps nothing."""
+    return np.zeros_like(video)
+
+
+@pytest.mark.parametrize(("codec", "near"), [(sharp, True), (poor, False)])
+def test_check(monkeypatch, capsys, tmp_path, codec, near):
+    monkeypatch.setattr(check, "load_codec", lambda folder: codec)
+    write_nearness(tmp_path, Nearness(threshold=1.0, characters=3, lowest=1.5, median=2.0))
+    main(["check", str(PICTURE), "--checkpoint", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert ("near the demo's" in out) == near and ("docs/weights.md" in err) != near
+    with pytest.raises(SystemExit, match="no such file"):
+        main(["check", str(tmp_path / "missing.png"), "--checkpoint", str(tmp_path)])
+
+
+def test_the_threshold_is_kept_beside_the_weights(monkeypatch, tmp_path):
+    build_world(BuildWorldConfig(output=tmp_path / "clips", characters=3, seconds=0, split="test", workers=1))
+    monkeypatch.setattr(threshold, "load_codec", lambda folder: sharp)
+    main(["threshold", "--clips", str(tmp_path / "clips"), "--checkpoint", str(tmp_path)])
+    found = read_nearness(tmp_path)
+    assert found.characters == 3 and 0 < found.threshold < found.lowest <= found.median
+    (tmp_path / "nearness.json").write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        read_nearness(tmp_path)
+    with pytest.raises(ValueError, match="demo threshold"):
+        read_nearness(tmp_path / "elsewhere")
+
+
+def test_an_even_picture_is_far():
+    even, noise = np.zeros((16, 16, 3), np.float32), np.random.default_rng(0).uniform(-1, 1, (16, 16, 3))
+    keeps_little = lambda video: video + 0.3  # noqa: E731
+    assert (gains(keeps_little, [even])[0] < 0) and gains(sharp, [noise.astype(np.float32)])[0] > 10
+
+
+def test_sheet_of_a_video(tmp_path):
+    frames = np.zeros((20, 64, 48, 3), np.uint8)
+    frames[10:] = 200
+    with media.VideoWriter(tmp_path / "a.mp4", fps=10, height=64, width=48) as video:
+        video.write(frames)
+    options = ["--columns", "3", "--rows", "2", "--size", "96", "--output", str(tmp_path / "a.png")]
+    main(["sheet", str(tmp_path / "a.mp4"), *options])
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.size == (3 * 96, 2 * 2 * 128)
+        pixels = np.asarray(sheet)
+    assert pixels[80:128].max() < 20 and pixels[256 + 80 :].min() > 180, "dark frames, then light ones"
+    with pytest.raises(SystemExit, match="it ends after 2.00 s"):
+        main(["sheet", str(tmp_path / "a.mp4"), "--start", "3", *options])
+
+
+def test_frames_are_enlarged():
+    frames = np.random.default_rng(0).integers(0, 255, (2, 8, 6, 3), np.uint8)
+    assert media.enlarge(frames, 1) is frames
+    large = media.enlarge(frames, 4)
+    assert large.shape == (2, 32, 24, 3)
+    small = np.asarray(Image.fromarray(large[1]).resize((6, 8), Image.Resampling.BOX), int)
+    assert np.abs(small - frames[1]).mean() < 12
+
+
+@pytest.mark.skipif(not (demo.MODEL / "dit.safetensors").is_file(), reason="the demo's model is not trained yet")
+def test_make_demo_shortened(tmp_path, capsys):
+    """The bundled picture and the first second and a half of the bundled recording."""
+    main(["check", str(PICTURE)])
+    assert "near the demo's" in capsys.readouterr().out
+    write_flac(tmp_path / "short.flac", media.read_sound(SPEECH)[:24000])
+    config = dataclasses.replace(
+        demo.config, image=PICTURE, audio=tmp_path / "short.flac", output=tmp_path / "demo.mp4", steps=4
+    )
+    sample.run(config)
+    info = media.probe(config.output)
+    assert (info.frames, info.height, info.width, info.sound) == (38, 384, 384, True)
+    frames = np.stack(list(media.read_video(config.output))).astype(float)
+    error = np.square(frames[0] - np.asarray(media.read_picture(PICTURE), float)).mean()
+    assert 10 * np.log10(255**2 / error) > 18, "it begins with the picture"
+    assert np.abs(frames[12:] - frames[0]).mean((1, 2, 3)).max() > 0.5, "and moves"

@@ -1,0 +1,123 @@
+"""What the demo's measurements say of videos whose quality is known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import tiny
+from stableavatar_jax.data.dataset import ClipDataset
+from stableavatar_jax.demo import codec, drift, report, video
+from stableavatar_jax.demo.__main__ import main
+from stableavatar_jax.demo.gates import Gate, missed
+from stableavatar_jax.demo.known import read_known, speaking
+from stableavatar_jax.demo.world.build import BuildWorldConfig, build_world, make_clip, wav
+from stableavatar_jax.demo.world.draw import Pose, render
+from stableavatar_jax.demo.world.listening import from_sound
+
+SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """Two held-out clips."""
+    output = tmp_path_factory.mktemp("held") / "clips"
+    build_world(BuildWorldConfig(output=output, characters=2, seconds=SECONDS, split="test", workers=1))
+    return output
+
+
+@pytest.fixture
+def perfect(monkeypatch, held):
+    """A model that makes the true video of the clip whose first picture it is given."""
+    truth = {known.picture.tobytes(): known.frames() for known in speaking(ClipDataset(held), 2)}
+    monkeypatch.setattr(video, "talk", lambda config, picture, samples, prompt: truth[picture.tobytes()])
+
+
+def still(config, picture, samples, prompt):
+    """A model that shows the picture and nothing else."""
+    return np.repeat(np.asarray(picture)[None], round(SECONDS * 25) + 1, axis=0)
+
+
+def run(*arguments):
+    """The command's status."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def failed(folder):
+    """Measures whose gate was missed."""
+    return {gate["measure"] for gate in json.loads((folder / "report.json").read_text())["gates"] if not gate["passed"]}
+
+
+def test_the_true_video_passes(perfect, held, tmp_path, capsys):
+    assert run("talk", "--clips", held, "--output", tmp_path) == 0, capsys.readouterr().out
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["measured"]["r"] > 0.97 and content["measured"]["shut"] == 1 and len(content["rows"]) == 2
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (16 * 96, 4 * 96)
+    assert run("drift", "--seconds", 2, "--part", 1, "--output", tmp_path) == 0, capsys.readouterr().out
+
+
+def test_a_still_picture_fails(monkeypatch, held, tmp_path):
+    monkeypatch.setattr(video, "talk", still)
+    assert run("talk", "--clips", held, "--number", 1, "--output", tmp_path) == 1
+    assert {"r", "over_loudness"} <= failed(tmp_path)
+    assert run("drift", "--seconds", 2, "--part", 1, "--output", tmp_path) == 1
+    assert failed(tmp_path) == {"mouth_moves", "head_moves"}
+
+
+def test_drift_sees_colours_that_slide():
+    known = read_known(make_clip(BuildWorldConfig(output=".", characters=1, seconds=SECONDS, split="test"), 0))
+    frames = known.frames().astype(np.float32)
+    frames[25:] *= np.array([1.0, 0.9, 0.7])
+    first, later = drift.measure_parts(frames.astype(np.uint8), known, 25)
+    assert first["change"] < 0.3 and first["colours"] < 2 and later["change"] > 1 and later["colours"] > 8
+    assert first["r"] > 0.97
+
+
+def test_recordings_are_measured_against_the_rule(monkeypatch, held, tmp_path):
+    """A model that moves the mouth as the rule says."""
+    known = speaking(ClipDataset(held), 2)[0]
+    sound = tmp_path / "speech.wav"
+    sound.write_bytes(wav(known.clip.samples))
+
+    def ruled(config, picture, samples, prompt):
+        opening = from_sound(samples, round(len(samples) / 640))
+        return np.stack([render(known.character, Pose(opening=value)) for value in opening.tolist()])
+
+    monkeypatch.setattr(video, "talk", ruled)
+    command = ("talk", "--clips", held, "--recordings", sound, "--seconds", 1, "--output", tmp_path)
+    assert run(*command) == 0
+    measured = json.loads((tmp_path / "report.json").read_text())["measured"]
+    assert measured["rule_r"] > 0.97 and measured["rule_lag"] == 0
+
+
+def test_the_codec_is_measured(held):
+    known = speaking(ClipDataset(held), 2)[0]
+    given = known.frames(25)
+    whole = codec.measure(given, given, known)
+    worse = codec.measure(given // 16 * 16, given, known)
+    assert whole["r"] > 0.97 and whole["lip_psnr"] > 90 > worse["lip_psnr"] and worse["psnr"] < 35
+
+
+def test_the_model_is_run_as_sample_does():
+    config = dataclasses.replace(tiny.config, height=32, width=32, steps=1, guidance="none")
+    frames = video.talk(config, Image.new("RGB", (64, 64), "red"), np.zeros(16000, np.float32), "a red wall")
+    assert frames.shape == (25, 32, 32, 3) and frames.dtype == np.uint8
+
+
+def test_gates_and_reports(tmp_path, capsys):
+    gates = (Gate("r", least=0.7), Gate("lag", most=1))
+    assert missed(gates, {"r": 0.7, "lag": 1}) == [] and missed(gates, {"r": float("nan"), "lag": 2}) == ["r", "lag"]
+    rows = {"a": {"r": 0.8, "lag": np.nan}, "b": {"r": 0.9, "lag": np.nan}}
+    values = report.means(rows)
+    assert values["r"] == pytest.approx(0.85) and np.isnan(values["lag"])
+    assert report.finish(tmp_path, rows, values, gates, {"steps": 3}) == 1
+    assert json.loads((tmp_path / "report.json").read_text())["rows"]["a"] == {"r": 0.8, "lag": None}
+    shown = capsys.readouterr().out
+    assert "0.85   at least 0.7    passed" in shown and "nan   at most 1       MISSED" in shown
