@@ -71,7 +71,7 @@ def measure_parts(frames: Frames, known: Known, length: int) -> list[dict[str, f
     """For each part of so many frames: how far the look is from that of the first second (`change`) and from the true
     character (`distance`), in units of what is another character (`identity.LIMITS`), the feature that is farthest off;
     `colours`, the largest change of a colour in CIELAB; the range of the mouth's opening without a tenth of the frames
-    (`mouth_moves`) and the way of the eyes from their mean place in pixels (`head_moves`); `r` against the true opening.
+    (`mouth_moves`) and the way of the eyes from their mean place in pixels (`head_moves`); `r` against the truth.
     """
     seen = look(frames[::EVERY], known.character)
     opening = mouth_opening(frames, known.character).opening

@@ -30,7 +30,8 @@ def test_the_bundle_is_what_its_command_makes(tmp_path):
 
 def test_help_and_unknown_commands(capsys):
     main([])
-    assert all(f"\n  {name} " in capsys.readouterr().out for name in COMMANDS[:1])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
     with pytest.raises(SystemExit, match="chekc: no such command"):
         main(["chekc"])
 
@@ -66,7 +67,7 @@ def test_check(monkeypatch, capsys, tmp_path, codec, near):
 
 
 def test_the_threshold_is_kept_beside_the_weights(monkeypatch, tmp_path):
-    build_world(BuildWorldConfig(output=tmp_path / "clips", characters=3, seconds=0, split="test", workers=1))
+    build_world(BuildWorldConfig(output=tmp_path / "clips", characters=3, seconds=0.0, split="test", workers=1))
     monkeypatch.setattr(threshold, "load_codec", lambda folder: sharp)
     main(["threshold", "--clips", str(tmp_path / "clips"), "--checkpoint", str(tmp_path)])
     found = read_nearness(tmp_path)
@@ -100,12 +101,12 @@ def test_sheet_of_a_video(tmp_path):
 
 
 def test_frames_are_enlarged():
-    frames = np.random.default_rng(0).integers(0, 255, (2, 8, 6, 3), np.uint8)
+    frames = np.zeros((2, 8, 6, 3), np.uint8) + np.arange(6, dtype=np.uint8)[:, None] * 40
     assert media.enlarge(frames, 1) is frames
     large = media.enlarge(frames, 4)
     assert large.shape == (2, 32, 24, 3)
     small = np.asarray(Image.fromarray(large[1]).resize((6, 8), Image.Resampling.BOX), int)
-    assert np.abs(small - frames[1]).mean() < 12
+    assert np.abs(small - frames[1]).max() <= 8
 
 
 @pytest.mark.skipif(not (demo.MODEL / "dit.safetensors").is_file(), reason="the demo's model is not trained yet")

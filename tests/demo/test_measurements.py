@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ def test_a_still_picture_fails(monkeypatch, held, tmp_path):
 
 
 def test_drift_sees_colours_that_slide():
-    known = read_known(make_clip(BuildWorldConfig(output=".", characters=1, seconds=SECONDS, split="test"), 0))
+    world = BuildWorldConfig(output=Path("unused"), characters=1, seconds=SECONDS, split="test")
+    known = read_known(make_clip(world, 0))
     frames = known.frames().astype(np.float32)
     frames[25:] *= np.array([1.0, 0.9, 0.7])
     first, later = drift.measure_parts(frames.astype(np.uint8), known, 25)
@@ -113,7 +115,8 @@ def test_the_model_is_run_as_sample_does():
 
 def test_gates_and_reports(tmp_path, capsys):
     gates = (Gate("r", least=0.7), Gate("lag", most=1))
-    assert missed(gates, {"r": 0.7, "lag": 1}) == [] and missed(gates, {"r": float("nan"), "lag": 2}) == ["r", "lag"]
+    assert missed(gates, {"r": 0.7, "lag": 1.0}) == []
+    assert missed(gates, {"r": float("nan"), "lag": 2.0}) == ["r", "lag"]
     rows = {"a": {"r": 0.8, "lag": np.nan}, "b": {"r": 0.9, "lag": np.nan}}
     values = report.means(rows)
     assert values["r"] == pytest.approx(0.85) and np.isnan(values["lag"])

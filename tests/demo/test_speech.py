@@ -1,6 +1,7 @@
 """What is said, by whom, and when; and the mouth that belongs to it."""
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -26,6 +27,13 @@ def test_speech_depends_on_nothing_said_before():
     assert first.phonemes == again.phonemes
     other = say(SENTENCE, "en-us+croak", pitch=60)
     assert len(other.samples) != len(first.samples) or (other.samples != first.samples).any()
+
+
+def test_speech_does_not_depend_on_the_time():
+    """espeak-ng seeds the noise of breathy voices with the second in which it is started."""
+    first = say("Hello.", "en+f5")
+    time.sleep(1.1)
+    np.testing.assert_array_equal(first.samples, say("Hello.", "en+f5").samples)
 
 
 def test_phonemes_lie_where_they_are_heard():

@@ -10,16 +10,12 @@ import pytest
 from PIL import Image
 
 import train
-from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.config import read_config
 from stableavatar_jax.data.clips import Clip
 from stableavatar_jax.data.dataset import write_clips
 from stableavatar_jax.encoding import Encoders
 from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.models.contrast import Compared, Contrast, unit
-from stableavatar_jax.sharding import MeshConfig
-from stableavatar_jax.training import encoders as module
-from stableavatar_jax.training import run as runs
 from stableavatar_jax.training.contrast_loss import contrastive_loss
 from stableavatar_jax.training.logs import read_rows
 from tests.training import tiny
@@ -73,12 +69,6 @@ def test_they_learn_and_go_on_and_are_exported(clips, tmp_path):
     texts, mask = read.text(list(COLOURS))
     assert texts.shape == (4, 6, 12) and mask.any(1).all()
     assert read.image(np.zeros((16, 16, 3), np.float32)).shape == (5, 10)
-    # What is there is not written over; another run may begin with it.
-    assert run(clips, tmp_path / "whole", 40, "--export", str(tmp_path / "model")) == 1
-    config = module.Config(checkpoint=tmp_path / "model", run_dir=tmp_path / "more", mesh=MeshConfig(fsdp=1))
-    state = runs.fresh_state(module.prepare(runs.settle(config)))
-    for name in module.TRAINED:
-        jax.tree.map(np.testing.assert_array_equal, state.params[name], load_part(tmp_path / "model", model, name)[1])
 
 
 def test_equal_prompts_are_nobodys_mistake():
@@ -96,10 +86,11 @@ def test_equal_prompts_are_nobodys_mistake():
 
     loss, measured = contrastive_loss(compared, ids.at[1:].set(0))
     np.testing.assert_allclose([loss, measured["accuracy"], measured["accuracy_of_text"]], [0, 1, 1], atol=1e-6)
+    # A clip that is in the batch twice changes nothing for the picture of another but the weight of its prompt.
     twice = Compared(*(jnp.concatenate([x, x[:1]]) for x in (texts, pictures)), jnp.float32(5))
-    loss, _ = contrastive_loss(twice, jnp.concatenate([ids, ids[:1]]))
-    alone = -np.log(np.diag(softmax(scores))) - np.log(np.diag(softmax(scores.T)))
-    assert np.isfinite(loss) and loss > plain / 2 * 0.5 and abs(float(loss) - alone.mean() / 2) < 1
+    _, measured = contrastive_loss(twice, jnp.concatenate([ids, ids[:1]]))
+    alone = scores.argmax(1) == np.arange(4)
+    np.testing.assert_allclose(measured["accuracy"], (alone.sum() + alone[0]) / 5)
 
 
 def test_padding_is_not_compared():

@@ -154,6 +154,7 @@ def _espeak() -> Iterator[ctypes.CDLL]:
     options = _PHONEME_EVENTS | _IPA | _DONT_EXIT
     if library.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), options) != RATE:
         raise SpeechError(f"{espeakng_loader.get_data_path()}: espeak-ng does not start with it; reinstall the wheel")
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breathy voices have noise, which it seeds with the time of day
     try:
         yield library
     finally:
