@@ -16,5 +16,5 @@ MODEL = Path(stableavatar_jax.__path__[0]) / "demo" / "model"
 
 config = SampleConfig(
     model=demo, checkpoint=MODEL, prompt="A person is talking", height=96, width=96, enlarge=4,
-    windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, dtype="float32",
+    windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, w1=0.5, w2=0.0, dtype="float32",
 )  # fmt: skip
