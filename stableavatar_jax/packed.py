@@ -7,11 +7,10 @@ into any sharding and dtype without a whole part in memory.
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from stableavatar_jax.shapes import Shaped
 
@@ -27,23 +26,31 @@ def packed_file(folder: Path) -> Path | None:
 
 def read_header(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """{path: shape and dtype} of all tensors, without reading them."""
-    with safe_open(file, "numpy") as opened:
+    with _opened(file) as opened:
         slices = {path: opened.get_slice(path) for path in opened.keys()}  # noqa: SIM118
         return {path: (tuple(s.get_shape()), jnp.dtype(DTYPES[s.get_dtype()])) for path, s in slices.items()}
 
 
 def read_tensors(file: Path) -> Iterable[tuple[str, Shaped[np.ndarray, "..."]]]:
     """Path and value of every tensor, one in memory at a time."""
-    with safe_open(file, "numpy") as opened:
+    with _opened(file) as opened:
         for path in opened.keys():  # noqa: SIM118
             yield path, opened.get_tensor(path)
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Shaped[np.ndarray, "..."]]) -> None:
     """Write a file, whole or not at all."""
+    from safetensors.numpy import save_file
+
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         save_file({path: np.ascontiguousarray(value) for path, value in tensors.items()}, partial)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _opened(file: Path) -> Any:
+    from safetensors import safe_open  # here: a machine that trains from orbax folders alone may lack it
+
+    return safe_open(file, "numpy")

@@ -15,6 +15,7 @@ from stableavatar_jax.backend import once
 from stableavatar_jax.config import ConfigError
 from stableavatar_jax.data.dataset import ClipDataset
 from stableavatar_jax.models.avatar import PARTS, boxed_params
+from stableavatar_jax.packed import packed_file
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.run import Run, Step, assemble, load_weights
@@ -77,10 +78,10 @@ def prepare_parts(
     def load(run: Run, folder: Path) -> Params:
         drawn: Params = jax.jit(draw, compiler_options=once())(jax.random.key(config.seed))
         for name in PARTS.keys() & networks.keys():
-            if (folder / name).is_dir():
+            if (folder / name).is_dir() or packed_file(folder / name):
                 drawn[name] = load_weights(run, folder, name, boxed[name])
             else:
-                logger.warning("%s: no such folder; the weights of %s are drawn from the seed", folder / name, name)
+                logger.warning("%s: no such weights; those of %s are drawn from the seed", folder / name, name)
         return drawn
 
     return assemble(

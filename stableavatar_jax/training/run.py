@@ -173,7 +173,7 @@ def write_parts(output: Path, config: RunConfig, parts: Mapping[str, Tree]) -> N
     for name, params in parts.items():
         save_params(output / name, params)
     for other in sorted(config.checkpoint.iterdir()) if config.checkpoint else ():
-        if other.name not in (*parts, FILE) and not (output / other.name).exists():
+        if other.name.removesuffix(".safetensors") not in (*parts, FILE) and not (output / other.name).exists():
             (output / other.name).symlink_to(other.absolute())
     write_config(output, model)
 

@@ -6,13 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 import train
 from stableavatar_jax.checkpoint import load_part
-from stableavatar_jax.config import read_config
+from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.models.avatar import AvatarConfig
 from stableavatar_jax.models.vae import VAEConfig
+from stableavatar_jax.packed import write_tensors
+from stableavatar_jax.sharding import MeshConfig
+from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import vae as module
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.vae_loss import VAELossConfig, reconstruction_loss
@@ -119,3 +123,13 @@ def test_edges_and_motion_are_differences_of_the_error():
     np.testing.assert_allclose(cost(blinking) - flat, 1.0)
     stripes = jnp.full(video.shape, 0.5) * jnp.array([1, -1, 1, -1])[:, None]
     np.testing.assert_allclose(cost(stripes) - flat, 1.0)
+
+
+def test_a_run_begins_with_packed_weights(tmp_path):
+    """A shipped model has one file for each part in place of a folder."""
+    _, params = load_part(None, MODEL, "vae", seed=7)
+    write_config(tmp_path, MODEL)
+    write_tensors(tmp_path / "vae.safetensors", flatten_dict(jax.device_get(params), sep="/"))
+    config = module.VAETrainConfig(model=MODEL, checkpoint=tmp_path, mesh=MeshConfig(fsdp=1))
+    state = runs.fresh_state(module.prepare(config))
+    jax.tree.map(np.testing.assert_array_equal, state.params["vae"], params)
