@@ -109,7 +109,6 @@ def test_frames_are_enlarged():
     assert np.abs(small - frames[1]).max() <= 8
 
 
-@pytest.mark.skipif(not (demo.MODEL / "dit.safetensors").is_file(), reason="the demo's model is not trained yet")
 def test_make_demo_shortened(tmp_path, capsys):
     """The bundled picture and the first second and a half of the bundled recording."""
     main(["check", str(PICTURE)])
