@@ -15,7 +15,7 @@ from stableavatar_jax.data.tally import ClipError, Tally
 from stableavatar_jax.data.windows import Window, check_window, even_length, read_window
 from stableavatar_jax.diffusion.masks import latent_masks
 from stableavatar_jax.diffusion.windows import FRAMES_PER_LATENT
-from stableavatar_jax.shapes import Float
+from stableavatar_jax.shapes import Float, UInt8
 
 PIXELS_PER_LATENT = 8
 
@@ -48,19 +48,24 @@ class ClipSource:
         """A window of a clip, from a random frame."""
         clip = self.clips[self.numbers[item]]
         start = int(rng.integers(clip.frames - self.config.span, endpoint=True))
-        return window_arrays(clip_window(clip, start, self.config, self.tally), self.config, self.prompts)
+        return window_arrays(clip_window(clip, start, self.config, rng, self.tally), self.config, self.prompts)
 
 
-def clip_window(clip: Clip, start: int, config: WindowConfig, tally: Tally | None = None) -> Window:
-    """The window of a clip at a frame, of the size its proportions ask for."""
+def clip_window(
+    clip: Clip, start: int, config: WindowConfig, rng: np.random.Generator, tally: Tally | None = None
+) -> Window:
+    """The window of a clip at a frame, of the size its proportions ask for; the reference picture may be drawn."""
     height, width = config.size_of(clip.height, clip.width)
+    reference = int(rng.integers(clip.frames)) if config.reference == "any" else None
     return read_window(
-        clip, start, frames=config.frames, height=height, width=width, stride=config.stride, fit=config.fit, tally=tally
-    )
+        clip, start, reference=reference, frames=config.frames, height=height, width=width, stride=config.stride,
+        fit=config.fit, tally=tally,
+    )  # fmt: skip
 
 
 def window_arrays(window: Window, config: WindowConfig, prompts: Sequence[str] = tuple(PROMPTS.values())) -> Batch:
-    """A window as arrays that stack: pixels uint8 [T, H, W, 3], face_mask and lip_mask [F, h, w], sound [S], prompt.
+    """A window as arrays that stack: uint8 pixels [T, H, W, 3] and reference [H, W, 3], face_mask and lip_mask
+    [F, h, w], sound [S], prompt.
 
     The last is the number of its text among `prompts`. Raises ClipError where the clip's sound ends more than
     `SOUND_SLACK` before the window does.
@@ -75,12 +80,18 @@ def window_arrays(window: Window, config: WindowConfig, prompts: Sequence[str] =
         )
     latent = ((frames - 1) // FRAMES_PER_LATENT + 1, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return {
-        "pixels": np.rint((window.pixels + 1) * 127.5).astype(np.uint8),  # as they came from the resize, exactly
+        "pixels": _bytes(window.pixels),
+        "reference": _bytes(window.reference),
         "face_mask": _latent_mask(window.face_mask, latent),
         "lip_mask": _latent_mask(window.lip_mask, latent),
         "sound": even_length(window.sound, samples),
         "prompt": np.array(prompts.index(window.text), np.int32),
     }
+
+
+def _bytes(pixels: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Pixels as they came from the resize, exactly."""
+    return np.rint((pixels + 1) * 127.5).astype(np.uint8)
 
 
 def _latent_mask(mask: Float[np.ndarray, "T H W"], size: tuple[int, int, int]) -> Float[np.ndarray, "F h w"]:

@@ -23,7 +23,9 @@ class Window:
     start: int
     """Its first frame in the clip."""
     pixels: Float[np.ndarray, "T H W 3"]
-    """-1..1. The first is the reference picture."""
+    """-1..1."""
+    reference: Float[np.ndarray, "H W 3"]
+    """The picture of the person, -1..1."""
     face_mask: Float[np.ndarray, "T H W"]
     lip_mask: Float[np.ndarray, "T H W"]
     """0..1, not binary: resizing softens their edges."""
@@ -71,6 +73,7 @@ def read_window(
     clip: Clip,
     start: int,
     *,
+    reference: int | None = None,
     frames: int,
     height: int,
     width: int,
@@ -80,13 +83,16 @@ def read_window(
 ) -> Window:
     """The window of a clip that begins at frame `start`, decoded and fitted.
 
+    Its reference picture is frame `reference` of the clip; where that is None the window's first, as in the release.
     The sound has the release's length: up to one sample more or less than others of its kind (see `even_length`), and
     it ends where the clip's does. Raises ClipError where a mask is missing or unreadable, unless the tally says that
     those are all ones.
     """
     indices = frame_indices(clip.frames, start, frames, stride)
     first, last = sound_range(start, clip_length(clip.frames, frames, stride), clip.fps)
-    pictures = dict(zip(indices, clip.pictures(indices), strict=True))
+    reference = indices[0] if reference is None else reference
+    wanted = sorted({reference, *indices})
+    pictures = dict(zip(wanted, clip.pictures(wanted), strict=True))
     shown = {i: media.fit_picture(picture, height, width, fit) for i, picture in pictures.items()}
     as_ones = tally is not None and tally.missing_masks == "ones"
     masks, filled = {}, 0
@@ -105,8 +111,8 @@ def read_window(
         tally.fill(clip.id, filled)
     return Window(
         id=clip.id, text=clip.text, fps=clip.fps, start=start,
-        pixels=np.stack([shown[i] for i in indices]), face_mask=masks["face_masks"], lip_mask=masks["lip_masks"],
-        sound=media.normalise(clip.samples[first:last]),
+        pixels=np.stack([shown[i] for i in indices]), reference=shown[reference],
+        face_mask=masks["face_masks"], lip_mask=masks["lip_masks"], sound=media.normalise(clip.samples[first:last]),
     )  # fmt: skip
 
 

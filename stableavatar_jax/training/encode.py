@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from stableavatar_jax.training.config import TrainConfig
 
 TEXT_LEN = 226
 """Tokens a prompt is cut to in training, as released."""
+
+Posterior = tuple[Float[np.ndarray, "B F h w C"], Float[np.ndarray, "B F h w C"]]
+"""Mean and log variance of latents."""
 
 
 class WindowEncoder:
@@ -51,10 +54,8 @@ class WindowEncoder:
         (vae, self._vae), (clip, self._clip), (wav2vec2, self._wav2vec2) = map(load, ("vae", "clip_vision", "wav2vec2"))
         self._step, self._again = vae.config.time_factor, model.after_picture == "again"
         self._encode = jax.jit(
-            lambda params, pixels, given, cache: vae.apply(
-                {"params": params}, given * _centred(pixels), cache, method="encode"
-            ),
-            donate_argnums=3,
+            lambda params, pixels, cache: vae.apply({"params": params}, pixels, cache, method="encode"),
+            donate_argnums=2,
         )
         self._see = jax.jit(lambda params, pixels: clip.apply({"params": params}, _centred(pixels)))
         self._hear = jax.jit(lambda params, sound: wav2vec2.apply({"params": params}, sound))
@@ -62,13 +63,11 @@ class WindowEncoder:
     def __call__(self, batch: Batch) -> Batch:
         """The record fields (`records.FIELDS`, with a batch axis) of windows as `data.online` stacks them."""
         pixels = batch["pixels"]
-        latents_mean, latents_logvar = self.posterior(pixels, given=pixels.shape[1])
-        if self._again:
-            reference_mean, reference_logvar = (
-                np.repeat(x[:, :1], x.shape[1], axis=1) for x in (latents_mean, latents_logvar)
-            )
-        else:
-            reference_mean, reference_logvar = self.posterior(pixels, given=1)
+        ends = range(1, pixels.shape[1] + 1, self._step)
+        latents_mean, latents_logvar = self.posterior(
+            _centred(pixels[:, max(0, end - self._step) : end]) for end in ends
+        )
+        reference_mean, reference_logvar = self.reference_posterior(batch["reference"], len(ends))
         return {
             "latents_mean": latents_mean,
             "latents_logvar": latents_logvar,
@@ -76,26 +75,28 @@ class WindowEncoder:
             "reference_logvar": reference_logvar,
             "text": self.text[batch["prompt"]],
             "text_mask": self.text_mask[batch["prompt"]],
-            "image": np.asarray(self._see(self._clip, pixels[:, 0]), np.float32),
+            "image": np.asarray(self._see(self._clip, batch["reference"]), np.float32),
             "audio": np.asarray(self._hear(self._wav2vec2, batch["sound"]), np.float32),
             "face_mask": batch["face_mask"],
             "lip_mask": batch["lip_mask"],
         }
 
-    def posterior(
-        self, pixels: UInt8[np.ndarray, "B T H W 3"], given: int
-    ) -> tuple[Float[np.ndarray, "B F h w C"], Float[np.ndarray, "B F h w C"]]:
-        """Mean and log variance of a video of which the first `given` frames are seen and the others are grey.
+    def reference_posterior(self, picture: UInt8[np.ndarray, "B H W 3"], latent_frames: int) -> Posterior:
+        """Of what the transformer is shown, as in sampling (`encode_reference`): the picture, then grey or it again."""
+        first = _centred(picture[:, None])
+        if self._again:
+            mean, logvar = self.posterior([first])
+            return np.repeat(mean, latent_frames, axis=1), np.repeat(logvar, latent_frames, axis=1)
+        grey = jnp.zeros((len(first), self._step, *first.shape[2:]), first.dtype)
+        return self.posterior([first] + [grey] * (latent_frames - 1))
 
-        It is encoded a latent frame at a time, to hold little in memory.
-        """
-        means, logvars, cache, begin = [], [], None, 0
-        for end in range(1, pixels.shape[1] + 1, self._step):
-            seen = jnp.float32(begin < given)
-            mean, logvar, cache = self._encode(self._vae, jnp.asarray(pixels[:, begin:end]), seen, cache)
+    def posterior(self, video: Iterable[Float[Array, "B T H W 3"]]) -> Posterior:
+        """Of a video, -1..1, that comes a latent frame at a time, to hold little in memory."""
+        means, logvars, cache = [], [], None
+        for piece in video:
+            mean, logvar, cache = self._encode(self._vae, piece, cache)
             means.append(np.asarray(mean))
             logvars.append(np.asarray(logvar))
-            begin = end
         return np.concatenate(means, 1), np.concatenate(logvars, 1)
 
 
@@ -138,6 +139,6 @@ def open_clips(folder: Path, config: TrainConfig, *, host: int = 0, hosts: int =
     return EncodedBatches(windows, WindowEncoder(model, config.checkpoint, prompts=clips.prompts, seed=config.seed))
 
 
-def _centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _centred(pixels: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
     """Pixels 0..255 as -1..1."""
-    return pixels.astype(jnp.float32) / 127.5 - 1
+    return jnp.asarray(pixels, jnp.float32) / 127.5 - 1

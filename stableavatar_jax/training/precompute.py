@@ -1,6 +1,7 @@
 """Encode every clip of a data set once, so that training runs the transformer alone."""
 
 import logging
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -118,7 +119,9 @@ def read_ahead(
     """The windows as batches of one; the next is decoded while one is encoded. None where the tally leaves one out."""
 
     def read(number: int, start: int) -> Batch:
-        arrays = window_arrays(clip_window(clips[number], start, config, tally), config, clips.prompts)
+        clip = clips[number]
+        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), start])  # what was begun is gone on with alike
+        arrays = window_arrays(clip_window(clip, start, config, rng, tally), config, clips.prompts)
         return {name: np.asarray(array)[None] for name, array in arrays.items()}
 
     with ThreadPoolExecutor(1) as pool:

@@ -58,12 +58,22 @@ def test_arrays_of_a_window(tmp_path):
     arrays = window_arrays(window, config)
     assert {name: (array.shape, str(array.dtype)) for name, array in arrays.items()} == {
         "pixels": ((5, 32, 48, 3), "uint8"),
+        "reference": ((32, 48, 3), "uint8"),
         "face_mask": ((2, 4, 6), "float32"),
         "lip_mask": ((2, 4, 6), "float32"),
         "sound": ((3200,), "float32"),
         "prompt": ((), "int32"),
     }
     np.testing.assert_array_equal(arrays["pixels"] / np.float32(127.5) - 1, window.pixels)
+    np.testing.assert_array_equal(arrays["reference"], arrays["pixels"][0])
+
+
+def test_another_frame_as_reference(tmp_path):
+    clip = read_clip(made.folder_clip(tmp_path / "1"), "c", "talking")
+    options = {"frames": 5, "height": 32, "width": 48}
+    window = windows.read_window(clip, 3, reference=1, **options)
+    np.testing.assert_array_equal(window.reference, windows.read_window(clip, 1, **options).pixels[0])
+    assert np.abs(window.reference - window.pixels[0]).max() > 0.1
 
 
 def test_a_window_without_sound_is_no_silence(tmp_path):

@@ -25,6 +25,7 @@ from tests.data import made
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
 WINDOW = WindowConfig(frames=5, sizes=((32, 32),))
 MODEL = load_preset(TINY, AvatarConfig)
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def one_encoder(encoder, monkeypatch):
 
 def config(data, output, **options) -> PrecomputeConfig:
     exact = {"windows_per_clip": 2, "dtype": "float32", "latents_dtype": "float32"}
-    return PrecomputeConfig(data=data, output=output, config=TINY, window=WINDOW, **{**exact, **options})
+    return PrecomputeConfig(data=data, output=output, config=TINY, **{"window": WINDOW, **exact, **options})
 
 
 def test_records_are_what_a_step_would_encode(data, tmp_path, encoder):
@@ -54,7 +55,7 @@ def test_records_are_what_a_step_would_encode(data, tmp_path, encoder):
         "singing-2.mp4@0", "singing-2.mp4@7", "speech-1.mp4@0", "speech-1.mp4@7"
     ]  # fmt: skip
     clips = ClipDataset(data)
-    online = [window_arrays(clip_window(clips[i], start, WINDOW), WINDOW) for i in (0, 1) for start in (0, 7)]
+    online = [window_arrays(clip_window(clips[i], start, WINDOW, RNG), WINDOW) for i in (0, 1) for start in (0, 7)]
     for pair in ([0, 3], [1, 2]):
         together = encoder({name: np.stack([online[row][name] for row in pair]) for name in online[0]})
         for place, row in enumerate(pair):
@@ -67,7 +68,7 @@ def test_records_are_what_a_step_would_encode(data, tmp_path, encoder):
 def test_a_record_holds_the_posterior_of_its_window(data, tmp_path):
     precompute(config(data, tmp_path))
     record = RecordReader(tmp_path)[1]
-    pixels = window_arrays(clip_window(ClipDataset(data)[0], 7, WINDOW), WINDOW)["pixels"]
+    pixels = window_arrays(clip_window(ClipDataset(data)[0], 7, WINDOW, RNG), WINDOW)["pixels"]
     video = pixels[None].astype(np.float32) / np.float32(127.5) - 1
     vae, params = load_part(None, MODEL, "vae")
     encode = jax.jit(lambda video: vae.apply({"params": params}, video, method="encode")[:2])
@@ -78,6 +79,23 @@ def test_a_record_holds_the_posterior_of_its_window(data, tmp_path):
     assert record["text"].shape == (*record["text_mask"].shape, 32) and record["text_mask"].any()
     assert not record["text"][~record["text_mask"]].any()
     assert record["audio"].shape[1] == 32 and 0 < record["lip_mask"].mean() < record["face_mask"].mean() < 1
+
+
+def test_the_reference_may_be_any_frame_of_the_clip(data, tmp_path):
+    """It is drawn alike every time, so that what was begun can be gone on with."""
+    both = []
+    for name in ("1", "2"):
+        precompute(config(data, tmp_path / name, window=dataclasses.replace(WINDOW, reference="any")))
+        both.append([RecordReader(tmp_path / name)[row] for row in range(4)])
+    precompute(config(data, tmp_path / "first"))
+    first = [RecordReader(tmp_path / "first")[row] for row in range(4)]
+    for a, b, c in zip(*both, first, strict=True):
+        np.testing.assert_array_equal(a["reference_mean"], b["reference_mean"])
+        np.testing.assert_array_equal(a["latents_mean"], c["latents_mean"])
+    changes = [a["reference_mean"] - c["reference_mean"] for a, c in zip(both[0], first, strict=True)]
+    assert np.abs(changes).max() > 0.01
+    with pytest.raises(DataError, match="reference"):
+        precompute(config(data, tmp_path / "first", window=dataclasses.replace(WINDOW, reference="any")))
 
 
 def test_what_is_there_is_kept(data, tmp_path):
