@@ -21,9 +21,9 @@ class WindowConfig:
     """Rows and columns; a clip takes those nearest to its own proportions. Multiples of 16."""
     fit: Literal["cover", "stretch"] = "cover"
     """How a clip is fitted to its size: `cover` crops what sticks out, `stretch` distorts (the release)."""
-    reference: Literal["first", "any"] = "first"
-    """Which frame is the reference picture: the window's `first`, or `any` of the clip, so that windows far into a
-    video need not begin as the picture is."""
+    reference: Literal["window", "clip", "any"] = "window"
+    """The reference picture: the first frame of the `window` (the release), the first of its `clip`, or `any` of the
+    clip. With the last two a window far into a video need not begin with the head where the picture has it."""
 
     def __post_init__(self):
         if self.frames < 5 or self.frames % 4 != 1:

@@ -56,7 +56,7 @@ def clip_window(
 ) -> Window:
     """The window of a clip at a frame, of the size its proportions ask for; the reference picture may be drawn."""
     height, width = config.size_of(clip.height, clip.width)
-    reference = int(rng.integers(clip.frames)) if config.reference == "any" else None
+    reference = {"window": None, "clip": 0, "any": int(rng.integers(clip.frames))}[config.reference]
     return read_window(
         clip, start, reference=reference, frames=config.frames, height=height, width=width, stride=config.stride,
         fit=config.fit, tally=tally,

@@ -94,6 +94,10 @@ def test_the_reference_may_be_any_frame_of_the_clip(data, tmp_path):
         np.testing.assert_array_equal(a["latents_mean"], c["latents_mean"])
     changes = [a["reference_mean"] - c["reference_mean"] for a, c in zip(both[0], first, strict=True)]
     assert np.abs(changes).max() > 0.01
+    precompute(config(data, tmp_path / "clip", window=dataclasses.replace(WINDOW, reference="clip")))
+    for row in (0, 1):  # both windows of a clip
+        shown = RecordReader(tmp_path / "clip")[row]["reference_mean"]
+        np.testing.assert_array_equal(shown, first[0]["reference_mean"])
     with pytest.raises(DataError, match="reference"):
         precompute(config(data, tmp_path / "first", window=dataclasses.replace(WINDOW, reference="any")))
 
