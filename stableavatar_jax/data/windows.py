@@ -53,10 +53,15 @@ def sound_range(start: int, length: int, fps: float) -> tuple[int, int]:
     return int(start / fps * rate), int((length / fps + start / fps) * rate)
 
 
-def window_starts(frames: int, config: WindowConfig, windows: int) -> list[int]:
-    """Where up to so many windows of a clip begin, spread evenly from its first frame to its last."""
+def window_starts(frames: int, config: WindowConfig, windows: int, rng: np.random.Generator | None = None) -> list[int]:
+    """Where up to so many windows of a clip begin: spread evenly from its first frame to its last, or drawn."""
     room = frames - config.span
-    return sorted(set(np.linspace(0, room, min(windows, room + 1)).astype(int).tolist())) if room >= 0 else []
+    if room < 0:
+        return []
+    count = min(windows, room + 1)
+    if rng is None:
+        return sorted(set(np.linspace(0, room, count).astype(int).tolist()))
+    return sorted(rng.choice(room + 1, count, replace=False).tolist())
 
 
 def check_window(name: str, frames: int, config: WindowConfig) -> None:

@@ -42,7 +42,9 @@ class PrecomputeConfig:
     window: tyro.conf.OmitArgPrefixes[WindowConfig] = field(default_factory=WindowConfig)
     """What a training window is."""
     windows_per_clip: int = 4
-    """Windows taken from a clip, spread evenly over it; fewer where it is not long enough."""
+    """Windows taken from a clip; fewer where it is not long enough."""
+    starts: Literal["even", "drawn"] = "even"
+    """Where they begin: spread evenly from the clip's first frame to its last, or drawn by its name."""
     format: Format = "npz"
     """`npz` is read with NumPy alone, a file a record; `array_record` has few files."""
     dtype: Dtype = "bfloat16"
@@ -109,7 +111,9 @@ def plan_windows(clips: ClipDataset, config: PrecomputeConfig, tally: Tally) -> 
         except media.MediaError as error:
             tally.refuse(error)
             continue
-        found += [(number, start) for start in window_starts(entry["frames"], config.window, config.windows_per_clip)]
+        rng = _rng(entry["id"]) if config.starts == "drawn" else None
+        starts = window_starts(entry["frames"], config.window, config.windows_per_clip, rng)
+        found += [(number, start) for start in starts]
     return found
 
 
@@ -120,8 +124,7 @@ def read_ahead(
 
     def read(number: int, start: int) -> Batch:
         clip = clips[number]
-        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), start])  # what was begun is gone on with alike
-        arrays = window_arrays(clip_window(clip, start, config, rng, tally), config, clips.prompts)
+        arrays = window_arrays(clip_window(clip, start, config, _rng(clip.id, start), tally), config, clips.prompts)
         return {name: np.asarray(array)[None] for name, array in arrays.items()}
 
     with ThreadPoolExecutor(1) as pool:
@@ -145,11 +148,17 @@ def describe(config: PrecomputeConfig, model: AvatarConfig) -> dict[str, Any]:
         "dtypes": dtypes | {"text_mask": "bool"},
         "window": to_json(config.window),
         "windows_per_clip": config.windows_per_clip,
+        "starts": config.starts,
         "encoders": {name: to_json(getattr(model, name)) for name in ("vae", "umt5", "clip_vision", "wav2vec2")},
         "after_picture": model.after_picture,
         "weights": str(config.checkpoint) if config.checkpoint else f"random, seed {config.seed}",
         "compute_dtype": config.compute_dtype,
     }
+
+
+def _rng(clip: str, *more: int) -> np.random.Generator:
+    """Of a clip, by its name: what a killed run began, the next goes on with."""
+    return np.random.default_rng([zlib.crc32(clip.encode()), *more])
 
 
 def _name(clips: ClipDataset, number: int, start: int) -> str:

@@ -29,6 +29,11 @@ def test_windows_are_spread_over_the_clip():
     assert windows.window_starts(200, config, 3) == [0, 59, 119]
     assert windows.window_starts(82, config, 5) == [0, 1]
     assert windows.window_starts(80, config, 5) == []
+    drawn = [windows.window_starts(181, config, 3, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(starts == sorted(set(starts)) and len(starts) == 3 for starts in drawn)
+    assert min(map(min, drawn)) < 5 and 95 < max(map(max, drawn)) <= 100
+    assert windows.window_starts(82, config, 5, np.random.default_rng(0)) == [0, 1]
+    assert windows.window_starts(80, config, 5, np.random.default_rng(0)) == []
     with pytest.raises(ClipError, match="c: 80 frames, a window needs 81"):
         windows.check_window("c", 80, config)
 
