@@ -10,13 +10,16 @@ import tyro
 
 from stableavatar_jax.shapes import Float
 
+ACROSS = 3
+"""Runs beside each other, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
     """Draw columns of the runs' metrics.csv over their steps (matplotlib comes with the extra `training`)."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories, or CSV files with a column `step`; they are drawn beside each other."""
+    """Run directories, or CSV files with a column `step`; each has a plot of its own."""
     columns: tuple[str, ...] = ("loss",)
     """What is drawn of each; a run is silent on columns that it lacks."""
     smooth: int = 25
@@ -31,13 +34,17 @@ class Curves:
         matplotlib.use("agg")
         from matplotlib import pyplot
 
-        figure, axes = pyplot.subplots(1, len(self.runs), figsize=(4 * len(self.runs), 3), squeeze=False)
-        for axis, path in zip(axes[0], self.runs, strict=True):
+        across = min(len(self.runs), ACROSS)
+        down = -(-len(self.runs) // across)
+        figure, axes = pyplot.subplots(down, across, figsize=(4 * across, 3 * down), squeeze=False)
+        for axis in axes.flat[len(self.runs) :]:
+            axis.remove()
+        for axis, path in zip(axes.flat, self.runs, strict=False):
             table = read_table(path)
             for column in self.columns:
                 if column in table:
                     axis.plot(*means(table["step"], table[column], self.smooth), label=column)
-            axis.set(title=path.stem, xlabel="step")
+            axis.set(title=path.stem, xlabel="step", yscale="log")  # losses and decibels are far apart
             axis.legend()
         figure.tight_layout()
         figure.savefig(self.output, dpi=110)

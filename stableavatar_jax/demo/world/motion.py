@@ -8,9 +8,9 @@ from stableavatar_jax.demo.world.face import Pose
 from stableavatar_jax.demo.world.mouth import Mouth
 from stableavatar_jax.shapes import Float
 
-SHIFT = 0.025
+SHIFT = 0.04
 """The head moves at most so far from its place, in shares of the picture's width."""
-ROLL = 4.0
+ROLL = 6.0
 """Degrees by which it tilts at most."""
 SETTLE = 0.5
 """Seconds in which motion sets in: at frame 0 the pose is neutral but for the mouth."""
@@ -33,7 +33,7 @@ def draw_poses(
         beat = _slow(energy, fps)
         moving |= {
             "x": begun * reach * SHIFT * wave(rng, time),
-            "y": begun * reach * SHIFT * (0.6 * wave(rng, time) - 0.4 * beat),
+            "y": begun * reach * SHIFT * (0.5 * wave(rng, time) - 0.5 * beat),
             "roll": begun * reach * ROLL * wave(rng, time),
             "brows": begun * np.clip(0.5 * wave(rng, time) + rng.uniform(0, 0.8) * beat, -1, 1),
             "blink": blinks(rng, frames, fps),
