@@ -90,8 +90,8 @@ class WindowEncoder:
         grey = jnp.zeros((len(first), self._step, *first.shape[2:]), first.dtype)
         return self.posterior([first] + [grey] * (latent_frames - 1))
 
-    def posterior(self, video: Iterable[Float[Array, "B T H W 3"]]) -> Posterior:
-        """Of a video, -1..1, that comes a latent frame at a time, to hold little in memory."""
+    def posterior(self, video: Iterable[Float[Array, "B _ H W 3"]]) -> Posterior:
+        """Of a video, -1..1, that comes a latent frame at a time (1 picture, then 4 each), to hold little in memory."""
         means, logvars, cache = [], [], None
         for piece in video:
             mean, logvar, cache = self._encode(self._vae, piece, cache)
