@@ -26,6 +26,8 @@ SEEDS = 10_000
 """A seed has so many characters of its own."""
 TEST_CHARACTERS = 10_000_000
 """Where the seeds of held-out characters begin."""
+AHEAD = 128
+"""Clips that may be drawn and not yet written; more would fill the memory where writing is slow."""
 REST = tuple(field.name for field in fields(Pose) if field.name not in ("opening", "width"))
 """What `labels` calls poses: a list of these for every frame."""
 
@@ -69,7 +71,8 @@ def build_world(config: BuildWorldConfig) -> int:
 
     def clips() -> Iterator[Clip]:
         with multiprocessing.get_context("spawn").Pool(config.workers) as pool:
-            yield from pool.imap(_make, jobs, chunksize=2)
+            for first in range(0, len(jobs), AHEAD):
+                yield from pool.imap(_make, jobs[first : first + AHEAD], chunksize=2)
 
     return write_clips(config.output, clips, total=len(jobs))
 
