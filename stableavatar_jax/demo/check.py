@@ -13,7 +13,7 @@ from stableavatar_jax.demo.nearness import fit, gains, read_nearness
 from stableavatar_jax.demo.video import load_codec
 
 WARNING = """\
-warning: {path} is unlike what the demo's small avatar has seen ({gain:.1f} dB, {threshold:.1f} are needed).
+warning: {path} is unlike what the demo's small avatar has seen ({gain:z.1f} dB, {threshold:z.1f} are needed).
          It was trained on drawn cartoon characters alone; of other pictures it makes a poor video.
          For photographs, paintings and other drawings get the real weights: docs/weights.md"""
 
@@ -38,4 +38,4 @@ class Check:
         if gain < threshold:
             print(WARNING.format(path=self.image, gain=gain, threshold=threshold), file=sys.stderr)
         else:
-            print(f"{self.image}: near the demo's drawn characters ({gain:.1f} dB, {threshold:.1f} are needed)")
+            print(f"{self.image}: near the demo's drawn characters ({gain:z.1f} dB, {threshold:z.1f} are needed)")
