@@ -8,16 +8,19 @@ import numpy as np
 from tqdm import tqdm
 
 from convert.lora import load_lora
-from stableavatar_jax import encoding, media, plan
-from stableavatar_jax.backend import keep_compiled
+from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.config import parse
-from stableavatar_jax.encoding import Conditions, Encoders
+from stableavatar_jax.encoding import encoders as encoding
+from stableavatar_jax.encoding.encoders import Conditions, Encoders
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.avatar import abstract_params, part
-from stableavatar_jax.plan import Plan
+from stableavatar_jax.plan import cost as plan
+from stableavatar_jax.plan.cost import Plan
+from stableavatar_jax.sampling.config import SampleConfig, check
 from stableavatar_jax.sampling.decode import LatentsWriter, decode, read_latents
-from stableavatar_jax.sampling.jobs import SampleConfig, check
 from stableavatar_jax.sampling.sampler import denoise, load_transformer
 
 
@@ -76,7 +79,7 @@ def read_loras(config: SampleConfig) -> list[tuple[Any, float]]:
         try:
             jax.eval_shape(lora.merge, abstract, tree)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; it was trained on another model") from None
+            raise Mistake(f"{path}: {error}; it was trained on another model") from None
         loras.append((tree, scale))
     return loras
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 
-from stableavatar_jax.config import ConfigError, parse, take
+from stableavatar_jax.config import parse, take
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.config import RunConfig
-from stableavatar_jax.training.saving import TrainingError
 
 PARTS = ("dit", "vae", "wav2vec2", "encoders")
 """What `--part` can name: modules of `stableavatar_jax.training`, each with its `Config`, `prepare`, `open_data`,
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     rest = list(sys.argv[1:] if argv is None else argv)
     try:
         part = module(take(rest, "--part") or "dit")
-    except ConfigError as error:
+    except Mistake as error:
         print(error, file=sys.stderr)
         return 2
     config = parse(part.Config, rest)
@@ -37,15 +37,15 @@ def main(argv: list[str] | None = None) -> int:
         if compile_only:
             return memory(part, config)
         return export(part, config, config.export) if config.export else train(part, config)
-    except (TrainingError, ConfigError, ValueError, ImportError, OSError) as error:
+    except (Mistake, ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
 def module(part: str) -> Any:
-    """The module that trains a part; raises ConfigError."""
+    """The module that trains a part; raises Mistake."""
     if part not in PARTS:
-        raise ConfigError(f"--part {part}: one of {', '.join(PARTS)} is needed")
+        raise Mistake(f"--part {part}: one of {', '.join(PARTS)} is needed")
     return importlib.import_module(f"stableavatar_jax.training.{part}")
 
 

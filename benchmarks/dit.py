@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from stableavatar_jax.models.avatar import with_dtype
-from stableavatar_jax.models.dit import DiT, DiTConfig
+from stableavatar_jax.models.config import DiTConfig, with_dtype
+from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.sharding import initialise
 

@@ -16,7 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stableavatar_jax.models.vae import VAE, VAEConfig
+from stableavatar_jax.models.config import VAEConfig
+from stableavatar_jax.models.vae import VAE
 
 
 def convolution_flops(config: VAEConfig, height: int, width: int) -> int:

@@ -8,6 +8,6 @@ released kernel does, and in `cfg` no audio means the adapter on silence.
 """
 
 from configs.models import avatar_14b
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.sampling.config import SampleConfig
 
 config = SampleConfig(model=avatar_14b, cfg_null="silence")

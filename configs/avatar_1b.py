@@ -8,6 +8,6 @@ is masked; 50 Euler steps at shift 5.
 """
 
 from configs.models import avatar_1b
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.sampling.config import SampleConfig
 
 config = SampleConfig(model=avatar_1b)

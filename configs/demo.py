@@ -10,7 +10,7 @@ from pathlib import Path
 import stableavatar_jax
 from configs.models import demo
 from stableavatar_jax.diffusion.windows import WindowConfig
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.sampling.config import SampleConfig
 
 MODEL = Path(stableavatar_jax.__path__[0]) / "demo" / "model"
 

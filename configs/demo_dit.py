@@ -6,8 +6,8 @@
 from configs.models import demo
 from stableavatar_jax.diffusion.losses import LossConfig
 from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.step import StepConfig
 
 config = TrainConfig(
     model=demo,

@@ -4,7 +4,7 @@
 """
 
 from configs.models import demo
-from stableavatar_jax.training.encoders import EncodersTrainConfig
+from stableavatar_jax.training.parts.text_image import EncodersTrainConfig
 from stableavatar_jax.training.state import OptimizerConfig
 
 config = EncodersTrainConfig(

@@ -6,8 +6,8 @@ Pictures first; videos then, from the weights that learned pictures (`--checkpoi
 """
 
 from configs.models import demo
+from stableavatar_jax.training.parts.vae import VAELossConfig, VAETrainConfig
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.vae import VAELossConfig, VAETrainConfig
 
 config = VAETrainConfig(
     model=demo,

@@ -6,8 +6,8 @@ Wanted: `probe_r` above 0.9 on voices never trained on (`--validate-every 500 --
 """
 
 from configs.models import demo
+from stableavatar_jax.training.parts.wav2vec2 import Wav2Vec2TrainConfig
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.wav2vec2 import Wav2Vec2TrainConfig
 
 config = Wav2Vec2TrainConfig(
     model=demo,

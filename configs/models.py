@@ -1,12 +1,14 @@
 """The sizes of the model, as sampling and training share them. It needs nothing but jax and flax."""
 
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.models.clip_vision import CLIPVisionConfig
-from stableavatar_jax.models.dit import DiTConfig
-from stableavatar_jax.models.umt5 import UMT5Config
-from stableavatar_jax.models.vae import VAEConfig
-from stableavatar_jax.models.wav2vec2 import Wav2Vec2Config
+from stableavatar_jax.models.config import (
+    AudioAdapterConfig,
+    AvatarConfig,
+    CLIPVisionConfig,
+    DiTConfig,
+    UMT5Config,
+    VAEConfig,
+    Wav2Vec2Config,
+)
 
 avatar_1b = AvatarConfig()
 avatar_14b = AvatarConfig(

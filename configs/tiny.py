@@ -3,14 +3,16 @@
     python sample.py --config configs/tiny.py --image face.png --audio speech.wav --output tiny.mp4
 """
 
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.models.clip_vision import CLIPVisionConfig
-from stableavatar_jax.models.dit import DiTConfig
-from stableavatar_jax.models.umt5 import UMT5Config
-from stableavatar_jax.models.vae import VAEConfig
-from stableavatar_jax.models.wav2vec2 import Wav2Vec2Config
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.models.config import (
+    AudioAdapterConfig,
+    AvatarConfig,
+    CLIPVisionConfig,
+    DiTConfig,
+    UMT5Config,
+    VAEConfig,
+    Wav2Vec2Config,
+)
+from stableavatar_jax.sampling.config import SampleConfig
 
 model = AvatarConfig(
     dit=DiTConfig(

@@ -19,8 +19,8 @@ all else are as in train_1b.
 
 from configs.models import avatar_14b
 from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.step import StepConfig
 
 config = TrainConfig(
     model=avatar_14b,

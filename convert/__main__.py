@@ -13,9 +13,7 @@ from convert.importing import ImportFailed, import_part
 from convert.inspecting import describe, verify
 from convert.packing import pack
 from convert.parts import PartName
-from convert.tensors import FileError
-from stableavatar_jax.checkpoint import CheckpointError
-from stableavatar_jax.config import ConfigError
+from stableavatar_jax.errors import Mistake
 
 ABOUT = """Bring published PyTorch weights into a model directory, one part at a time.
 
@@ -126,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = tyro.cli(Command, args=argv, prog="python -m convert", description=ABOUT)  # type: ignore[call-overload]
     try:
         return 0 if command.run() else 1
-    except (FileError, ImportFailed, ConfigError, CheckpointError, OSError) as error:
+    except (Mistake, ImportFailed, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

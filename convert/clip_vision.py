@@ -3,7 +3,7 @@
 from functools import partial
 
 from convert.rules import CONV2D, FLAT, KEEP, LINEAR, Naming, Op, Rule
-from stableavatar_jax.models.clip_vision import CLIPVisionConfig
+from stableavatar_jax.models.config import CLIPVisionConfig
 
 WITHOUT_BATCH = Op(lambda x: x[0], lambda x: x[None])  # (1, tokens, D) -> [tokens, D]
 

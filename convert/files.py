@@ -12,9 +12,10 @@ from typing import Any
 
 from convert.pth_file import SAVE_AGAIN, Tensor, read_pth
 from convert.safetensors_file import looks_like, open_safetensors
-from convert.tensors import FileError, LazyTensor
+from convert.tensors import LazyTensor
+from stableavatar_jax.errors import Mistake
 
-__all__ = ["FileError", "LazyTensor", "open_tensors"]
+__all__ = ["Mistake", "LazyTensor", "open_tensors"]
 
 # What people hand over by mistake: the file's first bytes, what it is, and what to do.
 MISTAKEN = (
@@ -32,12 +33,12 @@ def open_tensors(path: Path | str, key: str | None = None) -> Mapping[str, LazyT
 
     A PyTorch file may hold more than weights. One rule finds them: the saved dict is taken if tensors stand in it,
     else the one dict of tensors among its values (`state_dict`, `model`, ...); with several such dicts `key` says
-    which. Where every name starts with `module.` that prefix is dropped. Raises FileError for anything that is
+    which. Where every name starts with `module.` that prefix is dropped. Raises Mistake for anything that is
     not weights, is damaged, or is ambiguous.
     """
     path = Path(path)
     if not path.exists():
-        raise FileError(path, "no such file or folder", "check the path")
+        raise Mistake.at(path, "no such file or folder", "check the path")
     return _open_folder(path, key) if path.is_dir() else _open_file(path, key)
 
 
@@ -45,21 +46,22 @@ def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
-        raise FileError(path, "an empty file", "download it again")
+        raise Mistake.at(path, "an empty file", "download it again")
     if looks_like(start):
         tensors = open_safetensors(path)
         if not tensors:
-            raise FileError(path, "it holds no tensors", "check that it is the right file")
+            raise Mistake.at(path, "it holds no tensors", "check that it is the right file")
         return tensors
     if start[:2] == b"PK":
         saved, lazy = read_pth(path)
         return {name: lazy(tensor) for name, tensor in _weights(path, saved, key).items()}
     for magic, found, remedy in MISTAKEN:
         if start.lstrip().startswith(magic):
-            raise FileError(path, found, remedy)
+            raise Mistake.at(path, found, remedy)
     if start[257:262] == b"ustar":
-        raise FileError(path, "a tar archive", "unpack it and give the weight file inside")
-    raise FileError(path, f"no weight file: it starts with {start[:8]!r}", "give a .safetensors or a PyTorch .pth file")
+        raise Mistake.at(path, "a tar archive", "unpack it and give the weight file inside")
+    found = f"no weight file: it starts with {start[:8]!r}"
+    raise Mistake.at(path, found, "give a .safetensors or a PyTorch .pth file")
 
 
 def _weights(path: Path, saved: Any, key: str | None) -> dict[str, Tensor]:
@@ -69,13 +71,13 @@ def _weights(path: Path, saved: Any, key: str | None) -> dict[str, Tensor]:
         inner = {name: _tensors_of(value) for name, value in saved.items() if isinstance(name, str)}
         found = {name: tensors for name, tensors in {"": _tensors_of(saved), **inner}.items() if tensors}
     if not found:
-        raise FileError(path, f"a saved {type(saved).__name__.strip('_').lower()} without tensors by name", SAVE_AGAIN)
+        raise Mistake.at(path, f"a saved {type(saved).__name__.strip('_').lower()} without tensors by name", SAVE_AGAIN)
     if key is None and len(found) > 1:
         places = ", ".join(f"{name or '(top)'} ({len(tensors)})" for name, tensors in found.items())
         largest = max(found, key=lambda name: len(found[name]))
-        raise FileError(path, f"several places hold tensors: {places}", f"say which, such as --key {largest!r}")
+        raise Mistake.at(path, f"several places hold tensors: {places}", f"say which, such as --key {largest!r}")
     if key is not None and key not in found:
-        raise FileError(path, f"no tensors at key {key!r}", f"there are some at {', '.join(map(repr, found))}")
+        raise Mistake.at(path, f"no tensors at key {key!r}", f"there are some at {', '.join(map(repr, found))}")
     tensors = next(iter(found.values())) if key is None else found[key]
     if all(name.startswith("module.") for name in tensors):  # left there by DistributedDataParallel
         return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
@@ -93,23 +95,23 @@ def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
     index = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.bin.index.json"))
     if len(index) > 1:
         found = f"it holds {len(index)} indexes: {', '.join(path.name for path in index)}"
-        raise FileError(folder, found, "give a folder with one model in it")
+        raise Mistake.at(folder, found, "give a folder with one model in it")
     places = _read_index(index[0]) if index else {}
     shards = sorted({folder / name for name in places.values()}) if index else _shards(folder)
     tensors: dict[str, LazyTensor] = {}
     owner: dict[str, Path] = {}
     for shard in shards:
         if not shard.is_file():
-            raise FileError(shard, f"this shard is missing, {index[0].name} names it", "download it too")
+            raise Mistake.at(shard, f"this shard is missing, {index[0].name} names it", "download it too")
         for name, tensor in _open_file(shard, key).items():
             if name in tensors:
                 found = f"{owner[name].name} and {shard.name} both hold {name}"
-                raise FileError(folder, found, "give the one file instead of the folder")
+                raise Mistake.at(folder, found, "give the one file instead of the folder")
             tensors[name], owner[name] = tensor, shard
     for name, place in places.items():
         if owner.get(name) != folder / place:
             found = f"tensor {name} is not in it, though {index[0].name} says so"
-            raise FileError(folder / place, found, "download both again")
+            raise Mistake.at(folder / place, found, "download both again")
     return tensors
 
 
@@ -121,7 +123,7 @@ def _read_index(path: Path) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         plain = False
     if not plain or not places:
-        raise FileError(path, "no index of shards (an object with a weight_map of file names)", "download it again")
+        raise Mistake.at(path, "no index of shards (an object with a weight_map of file names)", "download it again")
     return places
 
 
@@ -136,7 +138,7 @@ def _shards(folder: Path) -> list[Path]:
                 missing = [name for name in wanted if not (folder / name).is_file()]
                 if missing:
                     found = f"{len(missing)} of {int(count)} shards are missing, {missing[0]} first"
-                    raise FileError(folder, found, "download them too")
+                    raise Mistake.at(folder, found, "download them too")
         if shards:
             return shards
-    raise FileError(folder, "no weight files in this folder", "give the folder of the .safetensors or .pth file")
+    raise Mistake.at(folder, "no weight files in this folder", "give the folder of the .safetensors or .pth file")

@@ -15,9 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from convert import parts, rules
-from convert.files import FileError, LazyTensor, open_tensors
+from convert.files import LazyTensor, open_tensors
 from stableavatar_jax.checkpoint import save_params
-from stableavatar_jax.config import FILE, ConfigError, load_preset, read_config, to_json, write_config
+from stableavatar_jax.config import FILE, load_preset, read_config, to_json, write_config
+from stableavatar_jax.errors import Mistake
 
 TOKENIZER = "tokenizer.json"
 # Beside the weights, or where the released folders keep it.
@@ -67,7 +68,7 @@ def import_part(
             if found:
                 shutil.copyfile(found, output / TOKENIZER)
             save_params(output / name, params, overwrite=overwrite)
-    except rules.MismatchError as error:
+    except Mistake as error:
         raise ImportFailed(f"{source}: {error}{_advice(name, set(tensors), avatar, preset)}") from None
     lines = [f"{output / name}: {_size(params)} in {stored}, from {len(tensors)} tensors named as in {naming.name}"]
     lines += [f"ignored, no place in the model: {tensor}" for tensor in report.ignored]
@@ -81,7 +82,7 @@ def import_part(
 def settle_config(output: Path, preset: Path | None) -> Any:
     """The directory's AvatarConfig: what it says already, else the preset's, else the released sizes.
 
-    Raises ConfigError where the preset and the directory disagree.
+    Raises Mistake where the preset and the directory disagree.
     """
     cls = parts.config_class()
     asked = load_preset(preset, cls) if preset else None
@@ -89,7 +90,7 @@ def settle_config(output: Path, preset: Path | None) -> Any:
         return asked or cls()
     held = read_config(output, cls)
     if asked not in (None, held):
-        raise ConfigError(
+        raise Mistake(
             f"{output / FILE} and {preset} disagree: {_difference(to_json(held), to_json(asked))}; "
             "leave --config out, or import into another directory"
         )
@@ -106,7 +107,7 @@ def find_tokenizer(source: Path, given: Path | None) -> Path | None:
         except (OSError, ValueError, AttributeError):
             model = None
         if not model:
-            raise FileError(found, "no tokenizer (a JSON object with a `model`)", "give UMT5's tokenizer.json")
+            raise Mistake.at(found, "no tokenizer (a JSON object with a `model`)", "give UMT5's tokenizer.json")
     return found
 
 

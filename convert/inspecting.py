@@ -8,8 +8,9 @@ import numpy as np
 from convert import parts
 from convert.files import open_tensors
 from convert.importing import TOKENIZER
-from stableavatar_jax.checkpoint import CheckpointError, check_params, iterate_params
+from stableavatar_jax.checkpoint import check_params, iterate_params
 from stableavatar_jax.config import read_config
+from stableavatar_jax.errors import Mistake
 
 
 def describe(source: Path, key: str | None = None) -> Iterator[str]:
@@ -31,14 +32,14 @@ def verify(folder: Path) -> Iterator[tuple[bool, str]]:
     """For every part of a model directory: whether it is whole, and one line about it.
 
     A part is whole if its tree is that of the directory's config.json and all its values are finite. One parameter is
-    in memory at a time. Raises ConfigError where config.json is missing or malformed.
+    in memory at a time. Raises Mistake where config.json is missing or malformed.
     """
     avatar = read_config(folder, parts.config_class())
     for name in parts.NAMES:
         try:
             check_params(folder / name, parts.part(name, avatar).abstract)
             yield _verify_values(folder, name)
-        except CheckpointError as error:
+        except Mistake as error:
             yield False, str(error)
     if avatar.tokenizer == "file" and not (folder / TOKENIZER).is_file():
         yield False, f"{folder / TOKENIZER}: no such file; copy UMT5's there, prompts need it"

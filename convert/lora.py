@@ -14,8 +14,9 @@ import numpy as np
 
 from convert.dit import rules as dit_rules
 from convert.files import open_tensors
-from convert.rules import LINEAR, MismatchError, Rule, Tree, flatten, unflatten
-from stableavatar_jax.models.dit import DiTConfig
+from convert.rules import LINEAR, Rule, Tree, flatten, unflatten
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import DiTConfig
 
 PREFIX = "lora_transformer__"
 KINDS = ("lora_down.weight", "lora_up.weight", "alpha")
@@ -24,7 +25,7 @@ KINDS = ("lora_down.weight", "lora_up.weight", "alpha")
 def load_lora(path: Path | str) -> Tree:
     """The LoRA of a file in the release's format, as `models/lora.py` has it; float32.
 
-    Raises FileError for a file that holds no tensors and MismatchError for one that holds other tensors.
+    Raises Mistake for a file that holds no tensors and Mistake for one that holds other tensors.
     """
     return import_lora(open_tensors(path), str(path))
 
@@ -46,7 +47,7 @@ def import_lora(source: Mapping[str, Any], file: str = "LoRA") -> Tree:
     halves = [module for module, kinds in found.items() if not set(KINDS[:2]) <= kinds.keys()]
     if unknown or halves or not found:
         what = f"tensor {unknown[0]} is of no linear map" if unknown else f"{(halves or ['it'])[0]} lacks a factor"
-        raise MismatchError(f"{file}: {what}; a LoRA of this model has names such as {next(iter(table))}.{KINDS[0]}")
+        raise Mistake(f"{file}: {what}; a LoRA of this model has names such as {next(iter(table))}.{KINDS[0]}")
     flat: dict[str, np.ndarray] = {}
     for path in dict.fromkeys(rule.target for name, rule in table.items() if name in found):
         members = {name: rule for name, rule in table.items() if rule.target == path}

@@ -9,8 +9,9 @@ import numpy as np
 
 from convert import parts
 from convert.importing import TOKENIZER
-from stableavatar_jax.checkpoint import CheckpointError, check_params, iterate_params
+from stableavatar_jax.checkpoint import check_params, iterate_params
 from stableavatar_jax.config import read_config, write_config
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.packed import write_tensors
 
 LARGEST = 2 << 30  # a part is held in memory whole while it is written
@@ -19,7 +20,7 @@ LARGEST = 2 << 30  # a part is held in memory whole while it is written
 def pack(folder: Path, output: Path, chosen: Sequence[str], dtype: str, overwrite: bool) -> Iterator[Path]:
     """Write the parts of a model directory into another one, and yield the files.
 
-    Raises CheckpointError for a part that is missing, does not fit config.json, is too large or is there already.
+    Raises Mistake for a part that is missing, does not fit config.json, is too large or is there already.
     """
     avatar = read_config(folder, parts.config_class())
     output.mkdir(parents=True, exist_ok=True)
@@ -27,12 +28,12 @@ def pack(folder: Path, output: Path, chosen: Sequence[str], dtype: str, overwrit
         check_params(folder / name, parts.part(name, avatar).abstract)
         file = output / f"{name}.safetensors"
         if file.exists() and not overwrite:
-            raise CheckpointError(f"{file} exists already; pass --overwrite to replace it")
+            raise Mistake(f"{file} exists already; pass --overwrite to replace it")
         tensors: dict[str, np.ndarray] = {}
         for path, array in iterate_params(folder / name):
             tensors[path] = array.astype(jnp.dtype(dtype)) if jnp.issubdtype(array.dtype, jnp.floating) else array
             if sum(tensor.nbytes for tensor in tensors.values()) > LARGEST:
-                raise CheckpointError(f"{folder / name}: above 2 GB in {dtype}; large parts stay folders")
+                raise Mistake(f"{folder / name}: above 2 GB in {dtype}; large parts stay folders")
         write_tensors(file, tensors)
         yield file
     write_config(output, avatar)

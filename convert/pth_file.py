@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from convert.tensors import FileError, LazyTensor, is_count, mapped
+from convert.tensors import LazyTensor, is_count, mapped
+from stableavatar_jax.errors import Mistake
 
 DAMAGED = "the file is damaged, download it again"
 SAVE_AGAIN = "save the weights alone, torch.save(model.state_dict(), FILE)"
@@ -59,29 +60,29 @@ class Tensor(NamedTuple):
 def read_pth(path: Path) -> tuple[Any, Callable[[Tensor], LazyTensor]]:
     """The saved object, with a `Tensor` in place of each tensor, and what maps a Tensor from disk.
 
-    Containers come as dict, list and tuple. Raises FileError for a damaged archive and for a pickle that asks for
+    Containers come as dict, list and tuple. Raises Mistake for a damaged archive and for a pickle that asks for
     any other class or function.
     """
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
-        raise FileError(path, "truncated: a zip file without its end", "download it again") from None
+        raise Mistake.at(path, "truncated: a zip file without its end", "download it again") from None
     with archive:
         entries = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise FileError(path, "a zip file, but not one of PyTorch", "unpack it, or give the .pth inside it")
+            raise Mistake.at(path, "a zip file, but not one of PyTorch", "unpack it, or give the .pth inside it")
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}constants.pkl" in entries:
-            raise FileError(path, "a TorchScript program, not weights", SAVE_AGAIN)
+            raise Mistake.at(path, "a TorchScript program, not weights", SAVE_AGAIN)
         packed = [name for name, info in entries.items() if info.compress_type != zipfile.ZIP_STORED]
         if packed:
-            raise FileError(path, f"entry {packed[0]} is compressed and cannot be mapped", SAVE_AGAIN)
+            raise Mistake.at(path, f"entry {packed[0]} is compressed and cannot be mapped", SAVE_AGAIN)
         try:
             data = archive.read(pickles[0])
             swapped = f"{root}byteorder" in entries and archive.read(f"{root}byteorder") == b"big"
         except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
-            raise FileError(path, f"its index cannot be read ({error})", DAMAGED) from None
+            raise Mistake.at(path, f"its index cannot be read ({error})", DAMAGED) from None
         spans = {name.removeprefix(f"{root}data/"): _span(path, info) for name, info in entries.items()}
     return _unpickle(path, data), lambda tensor: _lazy(path, tensor, spans, swapped)
 
@@ -92,10 +93,10 @@ def _span(path: Path, info: zipfile.ZipInfo) -> tuple[int, int]:
         file.seek(info.header_offset)
         header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise FileError(path, f"entry {info.filename} is not where the archive's index says", DAMAGED)
+        raise Mistake.at(path, f"entry {info.filename} is not where the archive's index says", DAMAGED)
     start = info.header_offset + 30 + sum(struct.unpack("<2H", header[26:]))
     if start + info.file_size > path.stat().st_size:
-        raise FileError(path, f"truncated: entry {info.filename} ends after the file", "download it again")
+        raise Mistake.at(path, f"truncated: entry {info.filename} ends after the file", "download it again")
     return start, info.file_size
 
 
@@ -103,7 +104,7 @@ def _lazy(path: Path, tensor: Tensor, spans: dict[str, tuple[int, int]], swapped
     itemsize = tensor.dtype.itemsize
     start, size = spans.get(tensor.entry, (0, -1))
     if size < 0 or tensor.stop * itemsize > size:
-        raise FileError(path, f"a tensor reaches beyond its storage {tensor.entry}", DAMAGED)
+        raise Mistake.at(path, f"a tensor reaches beyond its storage {tensor.entry}", DAMAGED)
 
     def read() -> np.ndarray:
         if 0 in tensor.shape:
@@ -163,9 +164,9 @@ def _tensor(storage, dtype, offset, shape, strides, metadata):
     numbers = (offset, *shape, *strides)
     well_formed = isinstance(storage, _Storage) and isinstance(dtype, np.dtype) and len(shape) == len(strides)
     if not well_formed or not all(map(is_count, numbers)):
-        raise ValueError("a malformed tensor")
+        raise Mistake("a malformed tensor")
     if math.prod(n for n in shape if n) >= 2**62:
-        raise ValueError("a tensor of impossible size")
+        raise Mistake("a tensor of impossible size")
     return Tensor(storage.entry, dtype, offset, tuple(shape), tuple(strides))
 
 
@@ -191,7 +192,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid):
         kind, tag, entry, _, count = pid
         if kind != "storage" or not isinstance(tag, _Name) or not isinstance(entry, str) or not is_count(count):
-            raise ValueError("a malformed storage")
+            raise Mistake("a malformed storage")
         return _Storage(entry, tag.value)
 
 
@@ -199,10 +200,10 @@ def _unpickle(path: Path, data: bytes) -> Any:
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(data):
-                raise ValueError("a memo index beyond its end")  # the unpickler would fill memory up to that index
+                raise Mistake("a memo index beyond its end")  # the unpickler would fill memory up to that index
         return _Unpickler(io.BytesIO(data)).load()
     except _Refused as refused:
         what = f"it holds {refused}, which is neither a tensor nor a plain container; nothing was run"
-        raise FileError(path, what, SAVE_AGAIN) from None
+        raise Mistake.at(path, what, SAVE_AGAIN) from None
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise FileError(path, f"its pickle cannot be read ({type(error).__name__}: {error})", DAMAGED) from None
+        raise Mistake.at(path, f"its pickle cannot be read ({type(error).__name__}: {error})", DAMAGED) from None

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+from stableavatar_jax.errors import Mistake
+
 Tree = dict[str, Any]
 
 
@@ -78,9 +80,6 @@ class Naming:
     """Patterns of parameter paths that this file has no tensors for: they start as the network is born."""
 
 
-class MismatchError(ValueError):
-    """The tensors of a file and the parameters of a part do not match one to one."""
-
 
 @dataclass(frozen=True)
 class Report:
@@ -102,12 +101,12 @@ def unflatten(flat: Mapping[str, Any]) -> Tree:
 
 
 def choose(namings: Iterable[Naming], config: Any, names: Iterable[str]) -> Naming:
-    """The naming whose table knows most of the tensor names, the shortest of such; MismatchError if none knows any."""
+    """The naming whose table knows most of the tensor names, the shortest of such; Mistake if none knows any."""
     names = set(names)
     tables = {naming: {rule.source for rule in naming.rules(config)} for naming in namings}
     best = max(tables, key=lambda naming: (len(names & tables[naming]), -len(tables[naming])))
     if not names & tables[best]:
-        raise MismatchError(
+        raise Mistake(
             f"none of its {len(names)} tensors has a name of this part (the file starts with {sorted(names)[:3]}); "
             "check --part, or that the file is the one the README names"
         )
@@ -119,7 +118,7 @@ def match(
 ) -> tuple[list[Rule], Report]:
     """The rules that bring these tensors into a tree of the abstract tree's shapes; only shapes are looked at.
 
-    Raises MismatchError that lists every missing, unused and mis-shaped tensor. (Tied tensors that a file holds
+    Raises Mistake that lists every missing, unused and mis-shaped tensor. (Tied tensors that a file holds
     twice are read, to see that they are equal.)
     """
     rules, repeats, problems = _tied(naming, naming.rules(config), source)
@@ -136,7 +135,7 @@ def match(
     problems += [f"no parameter {path}" for path in sorted({r.target for r in rules} - set(targets))]
     problems += _shape_problems(rules, source, targets)
     if problems:
-        raise MismatchError(_shorten(problems))
+        raise Mistake(_shorten(problems))
     return rules, Report(tuple(ignored), tuple(absent), tuple(fresh))
 
 
@@ -153,7 +152,7 @@ def load(
     """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
 
     One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
-    (path, shape, dtype); `born` gives the parameters at `fresh` paths, for a naming that has any. Raises MismatchError
+    (path, shape, dtype); `born` gives the parameters at `fresh` paths, for a naming that has any. Raises Mistake
     as `match` does, before anything is read.
     """
     rules, report = match(naming, config, source, abstract)

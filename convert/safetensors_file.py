@@ -11,7 +11,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from convert.tensors import FileError, LazyTensor, is_count, mapped
+from convert.tensors import LazyTensor, is_count, mapped
+from stableavatar_jax.errors import Mistake
 
 DTYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
@@ -29,28 +30,29 @@ def looks_like(start: bytes) -> bool:
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:
-    """Every tensor of a safetensors file by name; raises FileError where the header does not fit the file."""
+    """Every tensor of a safetensors file by name; raises Mistake where the header does not fit the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         if start > size:
-            raise FileError(path, f"truncated: header to byte {start}, file to {size}", "download it again")
+            raise Mistake.at(path, f"truncated: header to byte {start}, file to {size}", "download it again")
         try:
             header = json.loads(file.read(start - 8), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            raise FileError(path, f"its header is no valid JSON ({error})", DAMAGED) from None
+            raise Mistake.at(path, f"its header is no valid JSON ({error})", DAMAGED) from None
     if not isinstance(header, dict):
-        raise FileError(path, "its header is no JSON object", DAMAGED)
+        raise Mistake.at(path, "its header is no JSON object", DAMAGED)
     header.pop("__metadata__", None)
     spans = sorted((*_entry(path, name, entry)[2], name) for name, entry in header.items())
     end = 0
     for first, last, name in spans:
         if first != end:
-            raise FileError(path, f"tensor {name} starts at byte {first} where {end} is due", DAMAGED)
+            raise Mistake.at(path, f"tensor {name} starts at byte {first} where {end} is due", DAMAGED)
         end = last
     if start + end != size:
         what = "truncated" if start + end > size else "too long"
-        raise FileError(path, f"{what}: its tensors end at byte {start + end}, the file at {size}", "download it again")
+        found = f"{what}: its tensors end at byte {start + end}, the file at {size}"
+        raise Mistake.at(path, found, "download it again")
     return {name: _lazy(path, start, *_entry(path, name, entry)) for name, entry in header.items()}
 
 
@@ -62,12 +64,12 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int,
     except (TypeError, KeyError, ValueError):
         well_formed = False
     if not well_formed:
-        raise FileError(path, f"the header's entry of tensor {name} is malformed", DAMAGED)
+        raise Mistake.at(path, f"the header's entry of tensor {name} is malformed", DAMAGED)
     if dtype_name not in DTYPES:
-        raise FileError(path, f"tensor {name} has the unknown dtype {dtype_name}", f"known are {', '.join(DTYPES)}")
+        raise Mistake.at(path, f"tensor {name} has the unknown dtype {dtype_name}", f"known are {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[dtype_name])
     if last - first != math.prod(shape) * dtype.itemsize:
-        raise FileError(path, f"tensor {name} of shape {shape} {dtype} has {last - first} bytes", DAMAGED)
+        raise Mistake.at(path, f"tensor {name} of shape {shape} {dtype} has {last - first} bytes", DAMAGED)
     return dtype, shape, (first, last)
 
 
@@ -79,5 +81,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object without repeated names, which JSON readers would settle silently."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands twice in it")
+        raise Mistake("a name stands twice in it")
     return found

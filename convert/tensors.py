@@ -9,13 +9,6 @@ from typing import Any
 import numpy as np
 
 
-class FileError(ValueError):
-    """A file cannot be read as weights: which file, what was found, what to do."""
-
-    def __init__(self, path: Path, found: str, remedy: str):
-        super().__init__(f"{path}: {found}; {remedy}")
-
-
 @dataclass(frozen=True)
 class LazyTensor:
     """One tensor of a file: shape and dtype are known, the values are mapped from disk when asked for."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from convert.rules import CONV1D, FLAT, KEEP, LINEAR, Naming, Rule
-from stableavatar_jax.models.wav2vec2 import Wav2Vec2Config
+from stableavatar_jax.models.config import Wav2Vec2Config
 
 # Module of a layer and its PyTorch name (encoder.layers.i.).
 LAYER = (

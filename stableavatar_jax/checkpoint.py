@@ -19,7 +19,9 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part, with_dtype
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.avatar import abstract_params, part
+from stableavatar_jax.models.config import AvatarConfig, with_dtype
 from stableavatar_jax.packed import packed_file, read_header, read_tensors
 from stableavatar_jax.sharding import initialise
 
@@ -28,19 +30,16 @@ Tree = dict[str, Any]
 CHUNK_BYTES = 32 << 20
 
 
-class CheckpointError(ValueError):
-    """Weights on disk are missing, damaged, or not those of the model asked for."""
-
 
 def save_params(folder: Path, params: Mapping[str, Any], *, overwrite: bool = False) -> None:
     """Write a tree of NumPy or JAX arrays; the folder appears when all is written, and not at all on failure.
 
     NumPy arrays are read where they are, so memory-mapped ones need little memory. In a multi-process run every
-    process calls this with its shards of the same tree. Raises CheckpointError where the folder exists already.
+    process calls this with its shards of the same tree. Raises Mistake where the folder exists already.
     """
     folder = folder.absolute()
     if folder.exists() and not overwrite:
-        raise CheckpointError(f"{folder} exists already; pass --overwrite to replace it")
+        raise Mistake(f"{folder} exists already; pass --overwrite to replace it")
     params = dict(params)
     chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), params)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -61,7 +60,7 @@ def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None,
 
     `abstract` has leaves with `.shape` and `.dtype`; `dtype` overrides the dtype of floating leaves; `shardings` is one
     Sharding or a tree of them (default: the first local device). Peak host memory is the tree's plus about twice its
-    largest leaf as stored. Raises CheckpointError, before anything is read, unless paths and shapes are the folder's.
+    largest leaf as stored. Raises Mistake, before anything is read, unless paths and shapes are the folder's.
     """
     check_params(folder, abstract)
     abstract = dict(abstract)
@@ -85,7 +84,7 @@ def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None,
 
 
 def check_params(folder: Path, abstract: Mapping[str, Any]) -> None:
-    """Raise CheckpointError with every path and shape in which a folder's weights differ from the abstract tree's."""
+    """Raise Mistake with every path and shape in which a folder's weights differ from the abstract tree's."""
     have, want = saved_params(folder), _flatten(abstract)
     problems = [f"{path} is missing" for path in sorted(want.keys() - have.keys())]
     problems += [f"{path} has no place in the model" for path in sorted(have.keys() - want.keys())]
@@ -97,7 +96,7 @@ def check_params(folder: Path, abstract: Mapping[str, Any]) -> None:
     if problems:
         listed = "\n  ".join(problems[:12])
         more = f"\n  ... and {len(problems) - 12} more" if len(problems) > 12 else ""
-        raise CheckpointError(
+        raise Mistake(
             f"{folder}: these weights and the config do not fit together:\n  {listed}{more}\n"
             f"use the config.json they were written with, or import {folder.name} again with --overwrite"
         )
@@ -109,7 +108,7 @@ def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
         with _reading(folder):
             return {path: jax.ShapeDtypeStruct(*about) for path, about in read_header(file).items()}
     if not folder.is_dir():
-        raise CheckpointError(
+        raise Mistake(
             f"{folder}: no such folder; bring the weights in with "
             f"`python -m convert import --part {folder.name} --source FILE --output {folder.parent}`"
         )
@@ -166,7 +165,7 @@ def _reading(folder: Path) -> Iterator[None]:
     except Exception as error:  # orbax and tensorstore raise many kinds
         first = str(error).splitlines()[0][:200] if str(error) else ""
         advice = f"import {folder.name} again with --overwrite"
-        raise CheckpointError(f"{folder}: no readable weights ({type(error).__name__}: {first}); {advice}") from error
+        raise Mistake(f"{folder}: no readable weights ({type(error).__name__}: {first}); {advice}") from error
 
 
 @contextlib.contextmanager

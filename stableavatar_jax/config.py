@@ -11,22 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-try:
-    import tyro
-except ImportError:  # a bare machine that only trains: options are then read by `_parse_plain`
-    tyro = None  # type: ignore[assignment]
+import tyro
+
+from stableavatar_jax.errors import Mistake
 
 T = TypeVar("T")
 
 FILE = "config.json"
 
-_FIXED, _SUPPRESS = (tyro.conf.Fixed, tyro.conf.Suppress) if tyro else ("fixed", "suppressed")
-FromPreset = Annotated[T, _FIXED, _SUPPRESS]
+FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
 """`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
 
-
-class ConfigError(ValueError):
-    """A config cannot be read: which file and which key, what was found, what to do."""
 
 
 def to_json(value: Any) -> Any:
@@ -42,25 +37,25 @@ def to_json(value: Any) -> Any:
 
 def from_json(cls: type[T], plain: Any, *, file: Path | str = "config", key: str = "") -> T:
     """The inverse of `to_json`. A field may be absent where the class has a default, and nothing else is forgiven:
-    an unknown key or a value of another type raises ConfigError with the file, the key's path and the nearest key.
+    an unknown key or a value of another type raises Mistake with the file, the key's path and the nearest key.
     """
     if not isinstance(plain, dict):
-        raise ConfigError(f"{_at(file, key)} is {_show(plain)}, an object with the fields of {cls.__name__} is needed")
+        raise Mistake(f"{_at(file, key)} is {_show(plain)}, an object with the fields of {cls.__name__} is needed")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     kinds = typing.get_type_hints(cls)
     for name in plain.keys() - fields.keys():
         near = difflib.get_close_matches(name, fields, 1, 0.5)
         advice = f"did you mean {_join(key, near[0])}?" if near else f"the keys are {', '.join(fields)}"
-        raise ConfigError(f"{_at(file, _join(key, name))} is no key of {cls.__name__}; {advice}")
+        raise Mistake(f"{_at(file, _join(key, name))} is no key of {cls.__name__}; {advice}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in plain:
-            raise ConfigError(f"{_at(file, _join(key, name))} is missing and has no default")
+            raise Mistake(f"{_at(file, _join(key, name))} is missing and has no default")
     values = {name: _read(kinds[name], value, file, _join(key, name)) for name, value in plain.items()}
     try:
         return cls(**values)
     except ValueError as error:
-        raise ConfigError(f"{_at(file, key)}: {error}") from error
+        raise Mistake(f"{_at(file, key)}: {error}") from error
 
 
 def _read(kind: Any, value: Any, file: Path | str, key: str) -> Any:
@@ -76,10 +71,10 @@ def _read(kind: Any, value: Any, file: Path | str, key: str) -> Any:
         near = difflib.get_close_matches(str(value), map(str, options), 1)
         advice = f"; did you mean {near[0]}?" if near else ""
         known = ", ".join(map(str, options))
-        raise ConfigError(f"{_at(file, key)} is {_show(value)}, one of {known} is needed{advice}")
+        raise Mistake(f"{_at(file, key)} is {_show(value)}, one of {known} is needed{advice}")
     if origin in (tuple, list) and isinstance(value, list):
         if origin is tuple and options[-1:] != (Ellipsis,) and len(options) != len(value):
-            raise ConfigError(f"{_at(file, key)} has {len(value)} values, {len(options)} are needed")
+            raise Mistake(f"{_at(file, key)} has {len(value)} values, {len(options)} are needed")
         each = options if origin is tuple and Ellipsis not in options else options[:1] * len(value)
         return origin(_read(k, v, file, f"{key}[{i}]") for i, (k, v) in enumerate(zip(each, value, strict=True)))
     if origin is dict and isinstance(value, dict):
@@ -90,7 +85,7 @@ def _read(kind: Any, value: Any, file: Path | str, key: str) -> Any:
         return Path(value)
     if kind is Any or kind in (bool, int, float, str, types.NoneType) and type(value) is kind:
         return value
-    raise ConfigError(f"{_at(file, key)} is {_show(value)}, {_name(kind)} is needed")
+    raise Mistake(f"{_at(file, key)} is {_show(value)}, {_name(kind)} is needed")
 
 
 def _read_union(options: tuple[Any, ...], value: Any, file: Path | str, key: str) -> Any:
@@ -101,11 +96,11 @@ def _read_union(options: tuple[Any, ...], value: Any, file: Path | str, key: str
         if option is not types.NoneType:
             try:
                 return _read(option, value, file, key)
-            except ConfigError as error:
+            except Mistake as error:
                 errors.append(error)
     if len(errors) == 1 and value is not None:
         raise errors[0]
-    raise ConfigError(f"{_at(file, key)} is {_show(value)}, {' or '.join(map(_name, options))} is needed")
+    raise Mistake(f"{_at(file, key)} is {_show(value)}, {' or '.join(map(_name, options))} is needed")
 
 
 def write_config(folder: Path, config: Any) -> None:
@@ -117,41 +112,41 @@ def write_config(folder: Path, config: Any) -> None:
 
 
 def read_config(folder: Path, cls: type[T]) -> T:
-    """The config that a run or a model directory was written with; raises ConfigError."""
+    """The config that a run or a model directory was written with; raises Mistake."""
     file = folder / FILE
     try:
         plain = json.loads(file.read_text(), object_pairs_hook=_unique)
     except FileNotFoundError:
         advice = "give a model directory: `python -m convert import` makes one"
-        raise ConfigError(f"{file}: no such file; {advice}") from None
+        raise Mistake(f"{file}: no such file; {advice}") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not valid JSON ({error}); write it again") from None
+        raise Mistake(f"{file}: not valid JSON ({error}); write it again") from None
     return from_json(cls, plain, file=file)
 
 
 def load_preset(path: Path | str, cls: type[T] | None = None) -> T:
     """The `config` that a Python file such as `configs/avatar_1b.py` defines. The file is executed.
 
-    With `cls`: a value of that class, or of the one field of that class in it. Raises ConfigError.
+    With `cls`: a value of that class, or of the one field of that class in it. Raises Mistake.
     """
     path = Path(path)
     if not path.is_file():
         near = difflib.get_close_matches(path.stem, (p.stem for p in path.parent.glob("*.py")), 1)
         advice = f"did you mean {path.with_name(near[0])}.py?" if near else "presets lie in configs/"
-        raise ConfigError(f"{path}: no such preset; {advice}")
+        raise Mistake(f"{path}: no such preset; {advice}")
     try:
         names = runpy.run_path(str(path))
     except Exception as error:
-        raise ConfigError(f"{path}: running it failed ({type(error).__name__}: {error})") from error
+        raise Mistake(f"{path}: running it failed ({type(error).__name__}: {error})") from error
     if "config" not in names:
-        raise ConfigError(f"{path}: it defines no `config`; a preset is a file with `config = ...Config(...)`")
+        raise Mistake(f"{path}: it defines no `config`; a preset is a file with `config = ...Config(...)`")
     value = names["config"]
     if cls is None or isinstance(value, cls):
         return value
     fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
     inner = [getattr(value, field.name) for field in fields if isinstance(getattr(value, field.name), cls)]
     if len(inner) != 1:
-        raise ConfigError(f"{path}: its config is of type {type(value).__name__}, {cls.__name__} is needed")
+        raise Mistake(f"{path}: its config is of type {type(value).__name__}, {cls.__name__} is needed")
     return inner[0]
 
 
@@ -165,11 +160,9 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = N
     try:
         if preset := take(rest, "--config"):
             default = load_preset(preset, cls)
-    except ConfigError as error:
+    except Mistake as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
-    if tyro is None:
-        return _parse_plain(cls, rest, default)
     about = f"{cls.__doc__}\n\n--config configs/NAME.py takes all defaults from a preset; other options change them."
     try:
         return tyro.cli(cls, args=rest, default=default, description=about)
@@ -178,44 +171,12 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = N
         raise SystemExit(2) from None
 
 
-def _parse_plain(cls: type[T], argv: list[str], default: T | None) -> T:
-    """`parse` where tyro is missing: `--name value` or `--name=value` for every option, also `--outer.name value`;
-    a switch is `--name` or `--no-name`."""
-    options = [option for argument in argv for option in argument.split("=", 1)]
-    plain = {} if default is None else to_json(default)
-    try:
-        while options:
-            name = options.pop(0)
-            if name in ("-h", "--help") or not name.startswith("--"):
-                raise ConfigError(f"{cls.__doc__}\nThe options' help needs tyro (pip install tyro), which is missing.")
-            off, keys = name.startswith("--no-"), name.removeprefix("--no-").removeprefix("--").replace("-", "_")
-            at, value = plain, not off
-            if not off and options and not options[0].startswith("--"):
-                value = _literal(options.pop(0))
-            *outer, last = keys.split(".")
-            for key in outer:
-                at = at.setdefault(key, {})
-            at[last] = value
-        return from_json(cls, plain, file="command line")
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def _literal(text: str) -> Any:
-    """A JSON value where the text is one, else the text."""
-    try:
-        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
-    except ValueError:
-        return text
-
-
 def take(argv: list[str], option: str) -> str | None:
-    """Remove `option VALUE` or `option=VALUE` from the arguments and return the value; ConfigError without one."""
+    """Remove `option VALUE` or `option=VALUE` from the arguments and return the value; Mistake without one."""
     for i, argument in enumerate(argv):
         if argument == option:
             if i + 1 == len(argv):
-                raise ConfigError(f"{option} needs a value after it")
+                raise Mistake(f"{option} needs a value after it")
             value = argv[i + 1]
             del argv[i : i + 2]
             return value
@@ -228,7 +189,7 @@ def take(argv: list[str], option: str) -> str | None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError(f"a key stands twice in one object of {', '.join(found)}")
+        raise Mistake(f"a key stands twice in one object of {', '.join(found)}")
     return found
 
 

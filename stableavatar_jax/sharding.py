@@ -10,7 +10,6 @@ Modules name the axes of their weights and activations; only this file knows the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from stableavatar_jax.backend import once
+from stableavatar_jax.compiling import quickly
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.hosts import MeshConfig
 
 AXES = ("data", "fsdp", "context", "tensor")
 
@@ -42,19 +43,6 @@ RULES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeshConfig:
-    """How many devices lie along each mesh axis; one of them may be -1: all that are left."""
-
-    data: int = 1
-    """Rows of the batch."""
-    fsdp: int = -1
-    """Rows of the batch, with weights cut along it."""
-    context: int = 1
-    """Tokens of one video."""
-    tensor: int = 1
-    """Heads and feed-forward width."""
-
 
 def make_mesh(config: MeshConfig | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh over all devices (or those given); raises ValueError where the sizes do not multiply to their number."""
@@ -63,10 +51,10 @@ def make_mesh(config: MeshConfig | None = None, devices: Sequence[jax.Device] | 
     sizes = [getattr(config, axis) for axis in AXES]
     known = int(np.prod([size for size in sizes if size != -1]))
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise ValueError(f"mesh {dict(zip(AXES, sizes, strict=True))}: sizes are 1 or more, and at most one is -1")
+        raise Mistake(f"mesh {dict(zip(AXES, sizes, strict=True))}: sizes are 1 or more, and at most one is -1")
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     if int(np.prod(sizes)) != len(devices):
-        raise ValueError(
+        raise Mistake(
             f"mesh {dict(zip(AXES, sizes, strict=True))} takes {int(np.prod(sizes))} devices, there are {len(devices)}"
         )
     # Linen's constraints need Auto axes; jax.make_mesh makes Explicit ones unless told.
@@ -83,8 +71,8 @@ def initialise(module: nn.Module, key: jax.Array, mesh: Mesh | None = None) -> A
     example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), module.example())
     init = lambda key: module.init(key, *example)["params"]  # noqa: E731
     if mesh is None:
-        return nn.unbox(jax.jit(init, compiler_options=once())(key))
+        return nn.unbox(jax.jit(init, compiler_options=quickly())(key))
     boxed = jax.eval_shape(init, key)
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
-        born = jax.jit(init, out_shardings=shardings(boxed, mesh), compiler_options=once())
+        born = jax.jit(init, out_shardings=shardings(boxed, mesh), compiler_options=quickly())
         return nn.unbox(born(key))

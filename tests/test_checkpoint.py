@@ -10,14 +10,8 @@ from jax.sharding import SingleDeviceSharding
 from numpy.testing import assert_array_equal
 
 from stableavatar_jax import checkpoint
-from stableavatar_jax.checkpoint import (
-    CheckpointError,
-    check_params,
-    iterate_params,
-    load_params,
-    save_params,
-    saved_params,
-)
+from stableavatar_jax.checkpoint import check_params, iterate_params, load_params, save_params, saved_params
+from stableavatar_jax.errors import Mistake
 
 
 def tree():
@@ -76,7 +70,7 @@ def test_one_leaf_at_a_time(folder):
 
 
 def test_a_missing_part_says_how_to_get_it(tmp_path):
-    with pytest.raises(CheckpointError, match="python -m convert import --part vae --source FILE --output .*"):
+    with pytest.raises(Mistake, match="python -m convert import --part vae --source FILE --output .*"):
         load_params(tmp_path / "vae", abstract())
 
 
@@ -86,7 +80,7 @@ def test_every_difference_is_named_before_anything_is_read(folder, monkeypatch):
     del other["scale"]
     other["head"] = {"kernel": jax.ShapeDtypeStruct((2,), np.float32)}
     other["layers"]["bias"] = jax.ShapeDtypeStruct((7,), np.float32)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(Mistake) as error:
         load_params(folder, other)
     for line in (
         "head/kernel is missing",
@@ -109,13 +103,13 @@ def test_damaged_weights_name_the_part(tmp_path, damage):
     if damage == "empty":
         shutil.rmtree(tmp_path / "vae")
         (tmp_path / "vae").mkdir()
-    with pytest.raises(CheckpointError, match="no readable weights.*import vae again"):
+    with pytest.raises(Mistake, match="no readable weights.*import vae again"):
         load_params(tmp_path / "vae", abstract(params))
 
 
 def test_an_existing_folder_is_kept_unless_told(folder):
     other = {"a": np.ones(2, np.float32)}
-    with pytest.raises(CheckpointError, match="exists already; pass --overwrite"):
+    with pytest.raises(Mistake, match="exists already; pass --overwrite"):
         save_params(folder, other)
     assert_equal(load_params(folder, abstract()), tree())
     save_params(folder, other, overwrite=True)

@@ -8,16 +8,8 @@ from typing import Literal
 
 import pytest
 
-from stableavatar_jax.config import (
-    ConfigError,
-    FromPreset,
-    from_json,
-    load_preset,
-    parse,
-    read_config,
-    to_json,
-    write_config,
-)
+from stableavatar_jax.config import FromPreset, from_json, load_preset, parse, read_config, to_json, write_config
+from stableavatar_jax.errors import Mistake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +97,7 @@ def test_what_is_absent_has_its_default_and_integers_are_floats():
 )
 def test_mistakes_are_named_with_file_and_key(tmp_path, plain, message):
     (tmp_path / "config.json").write_text(json.dumps(plain))
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(Mistake) as error:
         read_config(tmp_path, RunConfig)
     assert message in str(error.value) and str(tmp_path / "config.json") in str(error.value)
 
@@ -117,16 +109,16 @@ def test_a_missing_key_without_default():
 
         value: int
 
-    with pytest.raises(ConfigError, match="value is missing and has no default"):
+    with pytest.raises(Mistake, match="value is missing and has no default"):
         from_json(Needs, {})
 
 
 def test_files_that_are_no_config(tmp_path):
-    with pytest.raises(ConfigError, match="no such file.*python -m convert import"):
+    with pytest.raises(Mistake, match="no such file.*python -m convert import"):
         read_config(tmp_path, RunConfig)
     for text, message in (("{", "not valid JSON"), ('{"fast": true, "fast": false}', "stands twice"), ("", "valid")):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(Mistake, match=message):
             read_config(tmp_path, RunConfig)
 
 
@@ -156,9 +148,9 @@ def test_presets(tmp_path):
     ],
 )
 def test_presets_with_mistakes(tmp_path, text, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(Mistake, match=message):
         load_preset(preset(tmp_path, text), RunConfig)
-    with pytest.raises(ConfigError, match="no such preset; did you mean .*tiny.py"):
+    with pytest.raises(Mistake, match="no such preset; did you mean .*tiny.py"):
         load_preset(tmp_path / "tny.py", RunConfig)
 
 

@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import pytest
 
 from configs import avatar_1b, avatar_14b, tiny
-from stableavatar_jax import plan
 from stableavatar_jax.config import load_preset
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.windows import Part, make_sweep
 from stableavatar_jax.models.audio_adapter import AudioSlots
-from stableavatar_jax.models.avatar import abstract_params, part, with_dtype
+from stableavatar_jax.models.avatar import abstract_params, part
+from stableavatar_jax.models.config import with_dtype
 from stableavatar_jax.models.dit import Context
 from stableavatar_jax.models.flops import dit_flops
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.plan import cost as plan
+from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.sampler import Shared, make_velocity
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -8,7 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from stableavatar_jax.sharding import MeshConfig, make_mesh
+from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.sharding import make_mesh
 
 ROOT = Path(__file__).parents[1]
 

@@ -30,10 +30,10 @@ class InspectConfig:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; a mistake ends with one line on stderr and status 1."""
-    from stableavatar_jax.data.dataset import BuildConfig, build
-    from stableavatar_jax.data.inspection import inspect
-    from stableavatar_jax.data.prepare import PrepareConfig, prepare
-    from stableavatar_jax.training.precompute import PrecomputeConfig, precompute
+    from stableavatar_jax.data.clips.dataset import BuildConfig, build
+    from stableavatar_jax.data.clips.inspection import inspect
+    from stableavatar_jax.data.clips.prepare import PrepareConfig, prepare
+    from stableavatar_jax.encoding.precompute import PrecomputeConfig, precompute
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     commands: dict[str, Callable[..., Any]] = {
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(precompute(config), config.output, sep="\n")
             case InspectConfig():
                 print(inspect(config.folder, config.sheet))
-    except ValueError as error:  # MediaError, DataError and ConfigError are such
+    except ValueError as error:  # Mistake, Mistake and Mistake are such
         sys.exit(f"error: {error}")
 
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from stableavatar_jax.errors import Mistake
+
 OnBad = Literal["error", "skip"]
 MissingMasks = Literal["error", "skip", "ones"]
 
@@ -27,12 +29,12 @@ class WindowConfig:
 
     def __post_init__(self):
         if self.frames < 5 or self.frames % 4 != 1:
-            raise ValueError(f"frames is {self.frames}, 4n + 1 and at least 5 is needed: the VAE takes 4 to a latent")
+            raise Mistake(f"frames is {self.frames}, 4n + 1 and at least 5 is needed: the VAE takes 4 to a latent")
         if self.stride < 1:
-            raise ValueError(f"stride is {self.stride}, at least 1 is needed")
+            raise Mistake(f"stride is {self.stride}, at least 1 is needed")
         bad = [size for size in self.sizes if min(size) < 16 or size[0] % 16 or size[1] % 16]
         if bad or not self.sizes:
-            raise ValueError(f"sizes has {bad or 'no entry'}; rows and columns must be multiples of 16")
+            raise Mistake(f"sizes has {bad or 'no entry'}; rows and columns must be multiples of 16")
 
     @property
     def span(self) -> int:
@@ -45,6 +47,6 @@ class WindowConfig:
 
     def samples(self, fps: float) -> int:
         """Sound samples of a window at 16 kHz."""
-        from stableavatar_jax.media import SAMPLE_RATE  # here, because it brings PyAV along
+        from stableavatar_jax.frames import SAMPLE_RATE
 
         return round(self.span / fps * SAMPLE_RATE)

@@ -7,8 +7,8 @@ from typing import Any
 
 import tyro
 
-from stableavatar_jax.backend import keep_compiled
-from stableavatar_jax.demo.world.speech import SpeechError
+from stableavatar_jax.compiling import keep_compiled
+from stableavatar_jax.errors import Mistake
 
 ABOUT = """usage: python -m stableavatar_jax.demo COMMAND [OPTIONS]
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         status = tyro.cli(command, args=arguments, prog=f"python -m stableavatar_jax.demo {name}").run()
     except ImportError as error:
         sys.exit(f"error: {error}; `{name}` needs pip install 'stableavatar-jax[demo]'")
-    except (ValueError, SpeechError) as error:  # MediaError, CheckpointError and ConfigError are the former
+    except (ValueError, Mistake) as error:  # Mistake, Mistake and Mistake are the former
         sys.exit(f"error: {error}")
     if status:
         sys.exit(status)

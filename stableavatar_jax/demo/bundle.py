@@ -7,13 +7,12 @@ import av
 import numpy as np
 from PIL import Image
 
-from stableavatar_jax import media
-from stableavatar_jax.demo.world.build import TEST_CHARACTERS
-from stableavatar_jax.demo.world.character import draw_character
-from stableavatar_jax.demo.world.draw import Pose, render
-from stableavatar_jax.demo.world.recording import to_rate
-from stableavatar_jax.demo.world.voices import Voice, sentences
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.world.build import TEST_CHARACTERS
+from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.draw import Pose, render
+from stableavatar_jax.world.recording import to_rate
+from stableavatar_jax.world.voices import Voice, sentences
 
 CHARACTER = TEST_CHARACTERS + 13
 """An orange fox in a pink shirt with a tie."""
@@ -35,7 +34,7 @@ class Bundle:
     """Folder for character.png and speech.flac."""
 
     def run(self) -> None:
-        """Write both. Raises SpeechError without espeak-ng."""
+        """Write both. Raises Mistake without espeak-ng."""
         self.output.mkdir(parents=True, exist_ok=True)
         picture, sound = self.output / "character.png", self.output / "speech.flac"
         Image.fromarray(render(draw_character(CHARACTER), Pose(), SIZE)).save(picture, optimize=True)
@@ -45,14 +44,14 @@ class Bundle:
 
 def speak() -> Float[np.ndarray, "S"]:
     """Held-out English sentences with pauses, 16 kHz; what does not fit whole is left out."""
-    samples = np.zeros(round(SECONDS * media.SAMPLE_RATE), np.float32)
-    first = round(BEFORE * media.SAMPLE_RATE)
+    samples = np.zeros(round(SECONDS * SAMPLE_RATE), np.float32)
+    first = round(BEFORE * SAMPLE_RATE)
     for text in sentences(VOICE.language, "test"):
         speech = VOICE.say(text)
         spoken = to_rate(speech.samples, speech.rate)
         if first + len(spoken) <= len(samples):
             samples[first : first + len(spoken)] = spoken
-            first += len(spoken) + round(PAUSE * media.SAMPLE_RATE)
+            first += len(spoken) + round(PAUSE * SAMPLE_RATE)
     return samples * (PEAK / np.abs(samples).max())
 
 
@@ -60,8 +59,8 @@ def write_flac(path: Path, samples: Float[np.ndarray, "S"]) -> None:
     """16 bits, mono, 16 kHz."""
     whole = np.rint(samples * 32767).astype(np.int16)
     with av.open(path, "w", format="flac") as file:
-        stream = file.add_stream("flac", rate=media.SAMPLE_RATE, layout="mono")
+        stream = file.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
-        frame.sample_rate = media.SAMPLE_RATE
+        frame.sample_rate = SAMPLE_RATE
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))

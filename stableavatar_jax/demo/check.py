@@ -10,7 +10,7 @@ import tyro
 from configs import demo
 from stableavatar_jax import media
 from stableavatar_jax.demo.nearness import fit, gains, read_nearness
-from stableavatar_jax.demo.video import load_codec
+from stableavatar_jax.evaluation.video import load_codec
 
 WARNING = """\
 warning: {path} is unlike what the demo's small avatar has seen ({gain:z.1f} dB, {threshold:z.1f} are needed).
@@ -31,7 +31,7 @@ class Check:
     """Model directory, with what `threshold` wrote."""
 
     def run(self) -> None:
-        """Print the verdict, a warning on stderr. Raises MediaError for a picture that cannot be read."""
+        """Print the verdict, a warning on stderr. Raises Mistake for a picture that cannot be read."""
         picture = fit(media.read_picture(self.image), demo.config)
         threshold = read_nearness(self.checkpoint).threshold
         gain = gains(load_codec(self.checkpoint), [picture])[0]

@@ -14,8 +14,9 @@ from PIL import Image
 
 from stableavatar_jax import media
 from stableavatar_jax.config import from_json, to_json
-from stableavatar_jax.demo.video import Codec
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.evaluation.video import Codec
+from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.shapes import Float
 
 FILE = "nearness.json"
@@ -67,9 +68,9 @@ def read_nearness(folder: Path) -> Nearness:
         return from_json(Nearness, json.loads(path.read_text()), file=path)
     except OSError as error:
         advice = "make it with `python -m stableavatar_jax.demo threshold`"
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+        raise Mistake(f"{path}: cannot be read ({error.strerror}); {advice}") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); make it again") from None
+        raise Mistake(f"{path}: not valid JSON ({error}); make it again") from None
 
 
 def _halved(picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from configs import demo
-from stableavatar_jax.data.dataset import ClipDataset
+from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.demo.nearness import Nearness, fit, gains, write_nearness
-from stableavatar_jax.demo.video import load_codec
+from stableavatar_jax.evaluation.video import load_codec
 
 
 @dataclass(frozen=True, kw_only=True)

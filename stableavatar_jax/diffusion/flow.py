@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Array, Float, Int, Key
 
 LEVELS = 1000  # noise levels the backbone was trained on
@@ -75,9 +76,9 @@ def schedule(rule: Rule, steps: int, k: float) -> tuple[np.ndarray, np.ndarray]:
     * `wan_twice`: the same from a shifted 0.999, as those two classes do when they are built with a shift.
     """
     if rule not in get_args(Rule):
-        raise ValueError(f"schedule {rule!r} is unknown; choose one of {', '.join(get_args(Rule))}")
+        raise Mistake(f"schedule {rule!r} is unknown; choose one of {', '.join(get_args(Rule))}")
     if steps < 1 or k <= 0:
-        raise ValueError(f"steps={steps}, shift={k}: at least one step and a shift above 0 are needed")
+        raise Mistake(f"steps={steps}, shift={k}: at least one step and a shift above 0 are needed")
     if rule == "release":
         lowest = shift(np.float32(1 / LEVELS), k)
         s = np.append(shift(np.linspace(1.0, float(lowest), steps), k), 0.0).astype(np.float32)

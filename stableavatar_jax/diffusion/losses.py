@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Array, Float, Int
 
 BRANCHES = ("all", "face", "lip")
@@ -27,9 +28,9 @@ class LossConfig:
 
     def __post_init__(self):
         if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
-            raise ValueError(f"shares {self.shares} of the branches {', '.join(BRANCHES)} must add up to 1")
+            raise Mistake(f"shares {self.shares} of the branches {', '.join(BRANCHES)} must add up to 1")
         if not 0 <= self.motion <= 1:
-            raise ValueError(f"motion is {self.motion}, a share of 0 to 1 is needed")
+            raise Mistake(f"motion is {self.motion}, a share of 0 to 1 is needed")
 
 
 def branch_of(u: Float[Array, "..."], config: LossConfig) -> Int[Array, "..."]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.diffusion.flow import Rule, schedule
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Array, Float, Int
 
 Name = Literal["euler", "unipc", "dpm++"]
@@ -48,11 +49,11 @@ def solver(
     Raises ValueError for names and orders that do not exist.
     """
     if name not in get_args(Name):
-        raise ValueError(f"solver {name!r} is unknown; choose one of {', '.join(get_args(Name))}")
+        raise Mistake(f"solver {name!r} is unknown; choose one of {', '.join(get_args(Name))}")
     if order not in (1, 2, 3):
-        raise ValueError(f"solver order {order} is not one of 1, 2, 3")
+        raise Mistake(f"solver order {order} is not one of 1, 2, 3")
     if variant is not None and variant not in VARIANTS[name]:
-        raise ValueError(f"{name} has no variant {variant!r}; it has: {', '.join(VARIANTS[name]) or 'none'}")
+        raise Mistake(f"{name} has no variant {variant!r}; it has: {', '.join(VARIANTS[name]) or 'none'}")
     s, t = schedule(rule or ("release" if name == "euler" else "wan"), steps, shift)
     levels = s.astype(np.float64)  # the rounded levels: 1 - s is tiny at the start, and must be that of these s
     if name == "euler":

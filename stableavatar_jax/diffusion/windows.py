@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stableavatar_jax.backend import compiler_options
+from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.solvers import Solver
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import FRAMES_PER_LATENT
 from stableavatar_jax.shapes import Array, Float
-
-FRAMES_PER_LATENT = 4  # the VAE's compression in time: 4n+1 video frames are n+1 latent frames
 
 Fusion = Literal["logarithmic", "linear", "fixed"]
 VelocityFn = Callable[[Any, Any, Array, Array], Array]
@@ -44,9 +44,9 @@ class WindowPlan:
 
     def __post_init__(self):
         if self.frames < 1 or self.window < 1:
-            raise ValueError(f"{self.frames} latent frames in windows of {self.window}: both must be at least 1")
+            raise Mistake(f"{self.frames} latent frames in windows of {self.window}: both must be at least 1")
         if not (self.overlap == 0 or 2 <= self.overlap < self.window):
-            raise ValueError(
+            raise Mistake(
                 f"overlap {self.overlap} is impossible for windows of {self.window} latent frames: choose 0, or 2 to "
                 f"{self.window - 1} (5 to 15 are advised for windows of 21)"
             )
@@ -77,10 +77,6 @@ class WindowPlan:
         return tuple(FRAMES_PER_LATENT * start for start in self.starts)
 
 
-def latent_frames(video_frames: int) -> int:
-    """Latent frames that hold so many video frames: the first alone, then four by four, the last may be short."""
-    return 1 + math.ceil((video_frames - 1) / FRAMES_PER_LATENT)
-
 
 def fusion_weights(overlap: int, kind: Fusion = "logarithmic") -> Float[Array, "overlap"]:
     """Share of the later window in the frames it shares with those before it.
@@ -88,7 +84,7 @@ def fusion_weights(overlap: int, kind: Fusion = "logarithmic") -> Float[Array, "
     From 0 to 1 along `log(1 + x(e-1))` (paper 3.3) or along x, or one half throughout (paper Table 8).
     """
     if kind not in get_args(Fusion):
-        raise ValueError(f"fusion {kind!r} is unknown; choose one of {', '.join(get_args(Fusion))}")
+        raise Mistake(f"fusion {kind!r} is unknown; choose one of {', '.join(get_args(Fusion))}")
     x = np.linspace(0, 1, overlap)
     weights = {"logarithmic": np.log1p(x * (math.e - 1)), "linear": x, "fixed": np.full(overlap, 0.5)}[kind]
     return jnp.asarray(weights, jnp.float32)
@@ -196,7 +192,7 @@ def make_denoise(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> 
         plan = config.plan(len(z))
         lengths = {len(x) for x in jax.tree.leaves(sound)}
         if len(z) != plan.padded or lengths - {plan.count}:
-            raise ValueError(
+            raise Mistake(
                 f"{len(z)} latent frames and sound for {sorted(lengths)} windows are no whole windows of {plan.window} "
                 f"with overlap {plan.overlap}; {plan.padded} frames and {plan.count} windows would be"
             )

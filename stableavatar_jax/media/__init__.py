@@ -1,15 +1,12 @@
 """Pictures, sounds and videos, in and out of files."""
 
-from stableavatar_jax.media.files import MediaError
 from stableavatar_jax.media.pictures import Fit, cover_box, enlarge, fit_picture, read_picture
-from stableavatar_jax.media.sound import SAMPLE_RATE, Sound, frames_of, normalise, open_sound, read_sound, window_sound
+from stableavatar_jax.media.sound import Sound, frames_of, normalise, open_sound, read_sound, window_sound
 from stableavatar_jax.media.video import VideoInfo, probe, read_video
 from stableavatar_jax.media.writer import VideoWriter, postprocess
 
 __all__ = [
-    "SAMPLE_RATE",
     "Fit",
-    "MediaError",
     "Sound",
     "VideoInfo",
     "VideoWriter",

@@ -7,23 +7,21 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-
-class MediaError(ValueError):
-    """A file cannot be read or written. The message names the file, what was found there, and what to do."""
+from stableavatar_jax.errors import Mistake
 
 
 def check_file(path: Path) -> None:
-    """Raise MediaError unless `path` is a file with something in it."""
+    """Raise Mistake unless `path` is a file with something in it."""
     if path.is_dir():
-        raise MediaError(f"{path}: is a folder; name a file in it")
+        raise Mistake(f"{path}: is a folder; name a file in it")
     if not path.exists():
-        raise MediaError(f"{path}: no such file; check the path")
+        raise Mistake(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
-        raise MediaError(f"{path}: the file is empty (0 bytes); copy or export it again")
+        raise Mistake(f"{path}: the file is empty (0 bytes); copy or export it again")
 
 
 def open_media(path: Path, data: bytes | None = None) -> InputContainer:
-    """A sound or video file, open for decoding. Raises MediaError where it is neither.
+    """A sound or video file, open for decoding. Raises Mistake where it is neither.
 
     `data` is the file's content where that is in memory already; the path then only names it in errors.
     """
@@ -33,7 +31,7 @@ def open_media(path: Path, data: bytes | None = None) -> InputContainer:
         source: Any = path if data is None else io.BytesIO(data)
         return av.open(source, "r", metadata_errors="replace")  # titles of old songs are in any encoding
     except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(
+        raise Mistake(
             f"{path}: cannot be opened as sound or video ({error.strerror}): it is cut off, damaged or something else; "
             "copy or export it again"
         ) from error

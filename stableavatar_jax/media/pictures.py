@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stableavatar_jax.media.files import MediaError, check_file
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.media.files import check_file
 from stableavatar_jax.shapes import Float, UInt8
 
 Fit = Literal["cover", "stretch"]
@@ -21,7 +22,7 @@ def read_picture(path: Path) -> Image.Image:
     """The picture in a file as 8-bit RGB: upright by its EXIF tag, on white where it is transparent.
 
     Greyscale, palette, CMYK and 16-bit files are converted; of an animation the first frame is taken; the file's
-    name and colour profile play no part. Raises MediaError where the file holds no whole picture, or one whose
+    name and colour profile play no part. Raises Mistake where the file holds no whole picture, or one whose
     size is of no use (`MIN_SIDE`, `MAX_ASPECT`).
     """
     check_file(path)
@@ -30,7 +31,7 @@ def read_picture(path: Path) -> Image.Image:
             image: Image.Image = Image.open(file)
         except (UnidentifiedImageError, Image.DecompressionBombError) as error:
             large = isinstance(error, Image.DecompressionBombError)
-            raise MediaError(
+            raise Mistake(
                 f"{path}: the picture has far more pixels than are needed; scale it down"
                 if large
                 else f"{path}: not a picture Pillow can read; save it as PNG or JPEG"
@@ -40,7 +41,7 @@ def read_picture(path: Path) -> Image.Image:
             image = ImageOps.exif_transpose(image)
             image.load()
         except Exception as error:  # each format's decoder has its own: OSError, SyntaxError, struct.error, ...
-            raise MediaError(
+            raise Mistake(
                 f"{path}: the picture is damaged or cut off ({error}); copy it again or save it anew from the original"
             ) from error
     return _as_rgb(path, image)
@@ -82,12 +83,12 @@ def enlarge(frames: UInt8[np.ndarray, "T H W 3"], times: int) -> UInt8[np.ndarra
 def _check_size(path: Path, width: int, height: int) -> None:
     short, long = sorted((width, height))
     if long > MAX_ASPECT * short:
-        raise MediaError(
+        raise Mistake(
             f"{path}: the picture is {width}x{height} pixels, a strip; crop it to a portrait "
             f"(at most {MAX_ASPECT:g} times as long as it is short)"
         )
     if short < MIN_SIDE:
-        raise MediaError(
+        raise Mistake(
             f"{path}: the picture is {width}x{height} pixels, too small to show a face; "
             f"give one with at least {MIN_SIDE} on its short side, better 512"
         )
@@ -97,7 +98,7 @@ def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow's own conversion cuts everything above 255 to white
         return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise MediaError(f"{path}: the picture has 32 bits a pixel and no stated range; save it as 8-bit PNG or JPEG")
+        raise Mistake(f"{path}: the picture has 32 bits a pixel and no stated range; save it as 8-bit PNG or JPEG")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -12,10 +12,11 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video import VideoStream
 
-from stableavatar_jax.media.files import MediaError, open_media
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.media.files import open_media
 from stableavatar_jax.shapes import Float
 
-SAMPLE_RATE = 16000
 """Samples a second the audio encoder hears (Wav2Vec2-base-960h)."""
 HOLE = 0.1
 """Seconds by which a sound's clock must jump ahead to be filled with silence; less is how clocks are rounded."""
@@ -39,23 +40,23 @@ def open_sound(path: Path, data: bytes | None = None) -> Iterator[Sound]:
     """The sound of a sound or video file, at its own rate and with its own channels.
 
     The sound of a video begins where its pictures begin: silence is put before it, or its beginning is cut off.
-    Where a piece is missing there is silence; a file that is cut short is read as far as it goes. Raises MediaError,
+    Where a piece is missing there is silence; a file that is cut short is read as far as it goes. Raises Mistake,
     also while the blocks are read, where there is no sound, where it is damaged, or where samples are not finite.
     `data` is the file's content where that is in memory already.
     """
     with open_media(path, data) as container:
         if not container.streams.audio:
-            raise MediaError(f"{path}: the file has no sound; give a recording, or a video with a sound track")
+            raise Mistake(f"{path}: the file has no sound; give a recording, or a video with a sound track")
         stream = container.streams.audio[0]
         if not stream.rate or not stream.channels:
-            raise MediaError(f"{path}: its sound cannot be decoded; export it as WAV")
+            raise Mistake(f"{path}: its sound cannot be decoded; export it as WAV")
         yield Sound(stream.rate, stream.channels, _decode(path, container, stream))
 
 
 def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -> Float[np.ndarray, "S"]:
     """The sound of a file as float32 at `rate` samples a second: the mean of its channels, resampled (soxr_hq).
 
-    Raises MediaError where there is none (see `open_sound`), or where it is empty. Silence is a sound.
+    Raises Mistake where there is none (see `open_sound`), or where it is empty. Silence is a sound.
     """
     with open_sound(path, data) as sound:
         blocks = [block.mean(axis=0) for block in sound.blocks]  # mixed at once: half the memory of the channels
@@ -65,7 +66,7 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -
 
         samples = librosa.resample(samples, orig_sr=sound.rate, target_sr=rate, res_type="soxr_hq")
     if not samples.size:
-        raise MediaError(f"{path}: the file has a sound track with no samples in it; record or export it again")
+        raise Mistake(f"{path}: the file has a sound track with no samples in it; record or export it again")
     return samples
 
 
@@ -105,21 +106,21 @@ def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Itera
         try:
             block = np.concatenate([part.to_ndarray() for part in as_float.resample(frame)], axis=1)
         except ValueError as error:
-            raise MediaError(f"{path}: its sound changes rate or channels midway; export it as WAV") from error
+            raise Mistake(f"{path}: its sound changes rate or channels midway; export it as WAV") from error
         if begin is None:
             begin = frame.time or 0.0
         due = position or 0 if frame.time is None else round((frame.time - begin) * rate)
         if position is None or due > position + HOLE * rate:
             silence = max(0, due - max(0, position or 0))
             if silence > LONGEST_HOLE * rate:
-                raise MediaError(f"{path}: the clock of its sound jumps by {silence / rate:.0f} s; export it as WAV")
+                raise Mistake(f"{path}: the clock of its sound jumps by {silence / rate:.0f} s; export it as WAV")
             yield np.zeros((len(block), silence), np.float32)
             position = due
         start, stop = max(0, -position), _whole_or_last(container, stream, frame)
         position += frame.samples
         block = block[:, start:stop]
         if bad := np.count_nonzero(~np.isfinite(block)):
-            raise MediaError(
+            raise Mistake(
                 f"{path}: {bad} samples before {position / rate:.2f} s are not finite (NaN or infinite); "
                 "export the recording again"
             )
@@ -138,7 +139,7 @@ def _frames(path: Path, container: InputContainer, stream: AudioStream) -> Itera
             continue
         for frame in frames:
             if damage:
-                raise MediaError(
+                raise Mistake(
                     f"{path}: the sound is damaged {seconds:.2f} s from its start ({damage.strerror}); "
                     "copy or export it again"
                 )

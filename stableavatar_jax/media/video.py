@@ -10,7 +10,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video import VideoStream
 
-from stableavatar_jax.media.files import MediaError, open_media
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.media.files import open_media
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """What is in a video file. Raises MediaError where there is no video, or none that can be decoded."""
+    """What is in a video file. Raises Mistake where there is no video, or none that can be decoded."""
     with open_media(path) as container:
         stream = _pictures(path, container)
         sound = bool(container.streams.audio)
@@ -42,7 +43,7 @@ def probe(path: Path) -> VideoInfo:
         frames = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
     first = next(read_video(path), None)
     if first is None or not rate or not frames:
-        raise MediaError(f"{path}: the video has no frames that can be decoded; copy or export it again")
+        raise Mistake(f"{path}: the video has no frames that can be decoded; copy or export it again")
     height, width, _ = first.shape
     return VideoInfo(frames=frames, fps=float(rate), height=height, width=width, sound=sound)
 
@@ -50,7 +51,7 @@ def probe(path: Path) -> VideoInfo:
 def read_video(path: Path, data: bytes | None = None) -> Iterator[np.ndarray]:
     """The frames of a video in order, each uint8 RGB [H, W, 3], upright. Memory does not grow with its length.
 
-    A file that is cut short gives the frames it has. Raises MediaError where there is no video, or where it is damaged.
+    A file that is cut short gives the frames it has. Raises Mistake where there is no video, or where it is damaged.
     `data` is the file's content where that is in memory already.
     """
     with open_media(path, data) as container:
@@ -62,7 +63,7 @@ def read_video(path: Path, data: bytes | None = None) -> Iterator[np.ndarray]:
                 yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                 number += 1
         except av.error.FFmpegError as error:
-            raise MediaError(
+            raise Mistake(
                 f"{path}: the video is damaged after frame {number} ({error.strerror}); copy or export it again"
             ) from error
 
@@ -72,4 +73,4 @@ def _pictures(path: Path, container: InputContainer) -> VideoStream:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
-    raise MediaError(f"{path}: the file has no video track; give a video")
+    raise Mistake(f"{path}: the file has no video track; give a video")

@@ -12,7 +12,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from stableavatar_jax.media.files import MediaError
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.media.sound import Sound, open_sound
 from stableavatar_jax.shapes import Float, UInt8
 
@@ -39,7 +39,7 @@ class VideoWriter:
 
     The sound is the recording itself, cut to the exact length of the frames or followed by silence. All goes to a
     hidden file in the same folder, which takes the name `path` when it is whole: after an error nothing of it is
-    left, and an older file of that name is untouched. Entering raises MediaError where the path or the recording is
+    left, and an older file of that name is untouched. Entering raises Mistake where the path or the recording is
     of no use.
     """
 
@@ -55,7 +55,7 @@ class VideoWriter:
     ):
         """`crf` is x264's quality: 18 cannot be told from the frames, 23 is half the size."""
         if height % 2 or width % 2:
-            raise ValueError(f"{height}x{width}: H.264 with yuv420p colours needs an even height and width")
+            raise Mistake(f"{height}x{width}: H.264 with yuv420p colours needs an even height and width")
         self.path = path
         self.fps = Fraction(fps).limit_denominator(1001)
         self.shape = (height, width, 3)
@@ -86,7 +86,7 @@ class VideoWriter:
     def write(self, frames: UInt8[np.ndarray, "T H W 3"] | Float[np.ndarray, "T H W 3"]) -> None:
         """Append frames of the writer's height and width, uint8 or float in -1..1 (see `postprocess`)."""
         if frames.shape[1:] != self.shape:
-            raise ValueError(f"{self.path}: frames of shape {frames.shape[1:]} given to a video of {self.shape}")
+            raise Mistake(f"{self.path}: frames of shape {frames.shape[1:]} given to a video of {self.shape}")
         with self._explained():
             for pixels in frames if frames.dtype == np.uint8 else postprocess(frames):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
@@ -106,7 +106,7 @@ class VideoWriter:
 
     def _finish(self) -> None:
         if not self.frames:
-            raise MediaError(f"{self.path}: no frames were written, so there is no video")
+            raise Mistake(f"{self.path}: no frames were written, so there is no video")
         with self._explained():
             self._file.mux(self._pictures.encode(None))
             if self._track:
@@ -123,7 +123,7 @@ class VideoWriter:
         try:
             yield
         except OSError as error:  # of the file system; PyAV raises them by the same names
-            raise MediaError(
+            raise Mistake(
                 f"{self.path}: cannot be written ({error.strerror}); make room, or choose a folder you may write to"
             ) from error
 
@@ -180,8 +180,8 @@ class _SoundTrack:
 
 def _check_output(path: Path) -> None:
     if path.suffix.lower() != ".mp4":
-        raise MediaError(f"{path}: the video is an MP4; give it a name that ends in .mp4")
+        raise Mistake(f"{path}: the video is an MP4; give it a name that ends in .mp4")
     if path.is_dir():
-        raise MediaError(f"{path}: is a folder; give the video a name of its own")
+        raise Mistake(f"{path}: is a folder; give the video a name of its own")
     if not path.parent.is_dir():
-        raise MediaError(f"{path}: there is no folder {path.parent}; make it first")
+        raise Mistake(f"{path}: there is no folder {path.parent}; make it first")

@@ -4,8 +4,7 @@ Audio tokens are dealt to the latent frames as slots. Refining them is cheap bes
 and noise level, so it is done again at each evaluation.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,37 +13,9 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.config import AudioAdapterConfig
 from stableavatar_jax.models.layers import LayerNorm, Linear, RMSNorm, modulate, named
 from stableavatar_jax.shapes import Array, Bool, Float
-
-Ablation = Literal["full", "project", "no_modulation", "random_modulation", "no_cross_attention"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudioAdapterConfig:
-    """The adapter; the defaults are those of the 1.3B model."""
-
-    audio_dim: int = 768
-    """Width of the audio encoder's features."""
-    dim: int = 1536
-    """Width of the DiT it belongs to."""
-    projection_dims: tuple[int, ...] = ()
-    """Widths of projections before the last one, each followed by LayerNorm (14B: 2048)."""
-    blocks: int = 2
-    """Refining blocks."""
-    heads: int = 8
-    """Attention heads of a refining block."""
-    context: int = 4
-    """Audio tokens a slot takes beyond its latent frame, on each side (paper Eq. 1)."""
-    slot_positions: int = 0
-    """Places in a slot that have a learned embedding, added to the audio token there; 0 for none, as released.
-    An audio encoder trained from scratch tells its neighbours apart by nothing else."""
-    ablation: Ablation = "full"
-    """What is left out, for the rows of the paper's Table 3."""
-    dtype: str = "float32"
-    """Compute dtype."""
-    param_dtype: str = "float32"
-    """Dtype parameters are born in."""
 
 
 class AudioSlots(NamedTuple):

@@ -1,17 +1,16 @@
 """Convolutions over video that read no later frame, and go on from chunk to chunk."""
 
 import functools
-from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from stableavatar_jax.models.config import Form
 from stableavatar_jax.models.layers import named
 from stableavatar_jax.shapes import Array, Float
 
-Form = Literal["auto", "taps", "direct"]
 # Uniform of variance 1 / (3 fan_in), as PyTorch starts its convolutions.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 

@@ -1,6 +1,5 @@
 """The image encoder: the vision transformer of CLIP (ViT-H/14), with the resize it expects in front."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import flax.linen as nn
@@ -10,6 +9,7 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.config import CLIPVisionConfig
 from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, named, stack
 from stableavatar_jax.shapes import Array, Float
 
@@ -18,29 +18,6 @@ MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 """Standard deviation of the same."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class CLIPVisionConfig:
-    """Sizes of the encoder; the defaults are those of ViT-H/14."""
-
-    image_size: int = 224
-    """Height and width in pixels that every picture is resized to."""
-    patch: int = 14
-    """Height and width of a patch in pixels, which divides `image_size`."""
-    dim: int = 1280
-    """Width D of a token."""
-    mlp_ratio: int = 4
-    """Width of the feed-forward over `dim`."""
-    heads: int = 16
-    """Attention heads N, which divide `dim`."""
-    layers: int = 32
-    """Transformer layers of the whole tower, at least 2."""
-    embedding_dim: int = 1024
-    """Width of the space that CLIP shares between pictures and texts."""
-    dtype: str = "float32"
-    """Type of the computation after the patches; softmax and norms are float32 throughout."""
-    param_dtype: str = "float32"
-    """Type the weights are kept in."""
 
 
 class CLIPVision(nn.Module):

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from stableavatar_jax.models.audio_adapter import AudioAdapter, AudioSlots
-from stableavatar_jax.models.dit_block import MLP, SAVED, Block, DiTConfig, Evaluation, ImageEmbedding
+from stableavatar_jax.models.config import DiTConfig
+from stableavatar_jax.models.dit_block import MLP, SAVED, Block, Evaluation, ImageEmbedding
 from stableavatar_jax.models.layers import LayerNorm, Linear, modulate, named
 from stableavatar_jax.models.rope import rope_tables, sinusoid
 from stableavatar_jax.shapes import Array, Bool, Float

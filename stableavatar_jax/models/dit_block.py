@@ -1,8 +1,7 @@
 """One block of the transformer, and what it is made of (SPEC 2)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +10,7 @@ from einops import rearrange
 from jax.ad_checkpoint import checkpoint_name
 
 from stableavatar_jax.models.attention import attention
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
+from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.models.layers import LayerNorm, Linear, RMSNorm, modulate, named
 from stableavatar_jax.models.rope import rotate
 from stableavatar_jax.shapes import Array, Bool, Float
@@ -22,56 +21,6 @@ SAVED = ("self_attention", "cross_attention", "ffn_up")
 """Names of what remat `names` and `offload` keep: what attention read, before its output projection, and the
 feed-forward before its activation: the dearest results of a block."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class DiTConfig:
-    """The transformer; the defaults are the 1.3B model's."""
-
-    dim: int = 1536
-    """Width of a token."""
-    ffn_dim: int = 8960
-    """Width inside the feed-forward."""
-    heads: int = 12
-    """Attention heads."""
-    layers: int = 30
-    """Blocks."""
-    patch: tuple[int, int, int] = (1, 2, 2)
-    """Latent frames, rows and columns of one token."""
-    in_channels: int = 36
-    """Noisy latents, 4 mask channels and reference latents together."""
-    out_channels: int = 16
-    """Channels of the velocity."""
-    text_dim: int = 4096
-    """Width of the text encoder's features."""
-    text_len: int = 512
-    """Text tokens, padded with zeros."""
-    image_dim: int = 1280
-    """Width of the image encoder's features."""
-    time_dim: int = 256
-    """Sinusoids of the noise level."""
-    adapter: AudioAdapterConfig = field(default_factory=AudioAdapterConfig)
-    """The audio adapter nested in it."""
-    mask_padding: bool = False
-    """Whether padded audio slots are hidden from attention (the 14B release's kernel) or read (1.3B)."""
-    remat: Literal["none", "full", "names", "offload"] = "none"
-    """What the backward pass computes again instead of keeping: nothing; every block; every block but what is named
-    in `SAVED`; the same with the named kept in the host's memory."""
-    unroll: int = 1
-    """Blocks laid out side by side in the compiled loop; `layers` is the plain loop."""
-    dtype: str = "float32"
-    """Compute dtype."""
-    param_dtype: str = "float32"
-    """Dtype parameters are born in."""
-
-    def __post_init__(self):
-        a = self.adapter
-        if (a.dim, a.dtype, a.param_dtype) != (self.dim, self.dtype, self.param_dtype):
-            raise ValueError(
-                f"the adapter's dim and dtypes {(a.dim, a.dtype, a.param_dtype)} are not the DiT's "
-                f"{(self.dim, self.dtype, self.param_dtype)}"
-            )
-        if self.dim % self.heads or self.dim // self.heads % 2:
-            raise ValueError(f"dim {self.dim} does not give {self.heads} heads of an even size")
 
 
 class Evaluation(NamedTuple):

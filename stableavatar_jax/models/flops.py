@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from stableavatar_jax.models.dit_block import DiTConfig
-
-IMAGE_TOKENS = 257
+from stableavatar_jax.frames import IMAGE_TOKENS
+from stableavatar_jax.models.config import DiTConfig
 
 
 def dit_flops(

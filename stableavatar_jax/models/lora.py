@@ -8,7 +8,6 @@ stands; where layers are stacked, so are the factors. Applied apart it is Flax's
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -16,23 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.shapes import Array, Float, Key
 
 Tree = dict[str, Any]
 
-
-@dataclass(frozen=True, kw_only=True)
-class LoRAConfig:
-    """Size of the factors; the defaults are the release's."""
-
-    rank: int = 128
-    """Columns of the thin factors."""
-    alpha: float = 64.0
-    """The product is scaled by `alpha / rank`."""
-
-    def __post_init__(self):
-        if self.rank < 1 or self.alpha <= 0:
-            raise ValueError(f"rank {self.rank} and alpha {self.alpha}: at least 1 and above 0 are needed")
 
 
 def targets(params: Mapping[str, Any]) -> dict[str, Any]:

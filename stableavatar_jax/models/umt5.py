@@ -1,7 +1,6 @@
 """The text encoder of UMT5: a T5 encoder whose every layer has a relative position bias of its own."""
 
 import math
-from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -10,38 +9,12 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.config import UMT5Config
 from stableavatar_jax.models.layers import Axes, Linear, RMSNorm, named, stack
 from stableavatar_jax.shapes import Array, Bool, Float, Int
 
 UNREAD = -1e30  # a score that leaves a key no weight, unless every key of the row has it
 
-
-@dataclass(frozen=True, kw_only=True)
-class UMT5Config:
-    """Sizes of the encoder; the defaults are those of UMT5-XXL."""
-
-    vocab: int = 256384
-    """Rows of the embedding table."""
-    dim: int = 4096
-    """Width D of a token."""
-    attention_dim: int = 4096
-    """Width of the queries over all heads."""
-    ffn_dim: int = 10240
-    """Width of the gated feed-forward."""
-    heads: int = 64
-    """Attention heads N, which divide `attention_dim`."""
-    layers: int = 24
-    """Encoder layers."""
-    buckets: int = 32
-    """Classes of distance the position bias tells apart, half of them for each direction; a multiple of 4."""
-    max_distance: int = 128
-    """Distance in tokens from which all fall into the last class."""
-    shared_bias: bool = False
-    """One position bias for all layers (T5) instead of one in each (UMT5)."""
-    dtype: str = "float32"
-    """Type of the computation; softmax and norms are float32 throughout."""
-    param_dtype: str = "float32"
-    """Type the weights are kept in."""
 
 
 class UMT5(nn.Module):

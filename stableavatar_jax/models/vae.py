@@ -5,14 +5,14 @@ returns and the next one takes holds the last frames before every convolution. A
 whole, to rounding; memory grows with the chunk and not with the video.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stableavatar_jax.models.causal_conv import CausalConv, Form
+from stableavatar_jax.models.causal_conv import CausalConv
+from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.layers import Linear
 from stableavatar_jax.models.vae_layers import (
     Cache,
@@ -24,76 +24,6 @@ from stableavatar_jax.models.vae_layers import (
     chain,
 )
 from stableavatar_jax.shapes import Array, Float, Key
-
-
-@dataclass(frozen=True, kw_only=True)
-class VAEConfig:
-    """Sizes of the autoencoder; the defaults are those of Wan2.1."""
-
-    dim: int = 96
-    """Channels at full resolution."""
-    z_dim: int = 16
-    """Channels of the latents."""
-    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
-    """Channels of each stage, in units of `dim`; between two stages rows and columns halve."""
-    num_res_blocks: int = 2
-    """Residual blocks of an encoder stage; a decoder stage has one more."""
-    temporal_downsample: tuple[bool, ...] = (False, True, True)
-    """Between which encoder stages the frames halve too."""
-    latents_mean: tuple[float, ...] = (
-        -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-        0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-    )  # fmt: skip
-    """Mean of each latent channel over Wan's data, subtracted by `encode`; the first `z_dim` are used."""
-    latents_std: tuple[float, ...] = (
-        2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-    )  # fmt: skip
-    """Spread of each latent channel, divided out by `encode`; the first `z_dim` are used."""
-    conv: Form = "auto"
-    """How causal convolutions are computed: "taps" (fast on a CPU), "direct", or by the backend."""
-    dtype: str = "float32"
-    """Of the computation; latents and decoded frames are float32 always. With random weights of the real size bfloat16
-    stays within 49 dB (frames) and 56 dB (latents) of float32, for a signal between -1 and 1."""
-    param_dtype: str = "float32"
-    """Of the weights."""
-
-    def __post_init__(self):
-        if len(self.temporal_downsample) != len(self.dim_mult) - 1:
-            raise ValueError(
-                f"temporal_downsample has {len(self.temporal_downsample)} entries, dim_mult {len(self.dim_mult)}: "
-                "one is needed between every two stages"
-            )
-        if min(len(self.latents_mean), len(self.latents_std)) < self.z_dim:
-            raise ValueError(f"latents_mean and latents_std need an entry for each of the {self.z_dim} latent channels")
-
-    @property
-    def time_factor(self) -> int:
-        """Frames to one latent frame, but for the first (4)."""
-        return 2 ** sum(self.temporal_downsample)
-
-    @property
-    def space_factor(self) -> int:
-        """Rows and columns of pixels to one of latents (8)."""
-        return 2 ** len(self.temporal_downsample)
-
-    @property
-    def layer_options(self) -> dict[str, Any]:
-        """What every layer is told of how to compute."""
-        return {"form": self.conv, "dtype": self.dtype, "param_dtype": self.param_dtype}
-
-    def decoder_reach(self) -> int:
-        """How many latent frames before its own a decoded frame depends on: 38 for Wan2.1.
-
-        Decoding the last so many latents as if they began a video leaves the cache of having decoded them all, so an
-        interrupted decoding is taken up without one. Counted from the earliest frame of latent frame 0 through the
-        two-frame memory of every convolution, back to latents; frame j comes from frame ceil(j / 2) before upsampling.
-        """
-        stage = 4 * (self.num_res_blocks + 1)
-        frame = 1 - self.time_factor - 2 - stage
-        for doubled in self.temporal_downsample:
-            frame = (-(-frame // 2) - 2 if doubled else frame) - stage
-        return -(frame - 4 * 2 - 2)
 
 
 def sample(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from stableavatar_jax.models.attention import attention
-from stableavatar_jax.models.causal_conv import CausalConv, Form, FrameConv
+from stableavatar_jax.models.causal_conv import CausalConv, FrameConv
+from stableavatar_jax.models.config import Form
 from stableavatar_jax.models.layers import Linear, RMSNorm
 from stableavatar_jax.shapes import Array, Float
 

@@ -1,6 +1,5 @@
 """The audio encoder: wav2vec 2.0 base (Baevski et al. 2020), raw sound at 16 kHz to 50 features a second."""
 
-from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -8,52 +7,9 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.config import Wav2Vec2Config
 from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, named, stack
 from stableavatar_jax.shapes import Array, Bool, Float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wav2Vec2Config:
-    """Sizes of the encoder; the defaults are those of wav2vec2-base-960h."""
-
-    dim: int = 768
-    """Width D of a feature."""
-    ffn_dim: int = 3072
-    """Width of the feed-forward."""
-    heads: int = 12
-    """Attention heads N, which divide `dim`."""
-    layers: int = 12
-    """Transformer layers."""
-    conv_dims: tuple[int, ...] = (512,) * 7
-    """Channels of each strided convolution."""
-    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    """Taps of each."""
-    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    """Steps of each."""
-    position_kernel: int = 128
-    """Taps of the convolution that tells the features their places."""
-    position_groups: int = 16
-    """Groups of its channels, which divide `dim`."""
-    eps: float = 1e-5
-    """Epsilon of every norm."""
-    dtype: str = "float32"
-    """Type of the computation; softmax and norms are float32 throughout."""
-    param_dtype: str = "float32"
-    """Type the weights are kept in."""
-
-    def output_length(self, samples: int) -> int:
-        """Features that `samples` sound samples give; 0 where they are too few for one (400 in the real sizes)."""
-        for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return max(samples, 0)
-
-    def reach(self) -> tuple[int, int]:
-        """How many samples a feature is made of before the transformer, and how many lie from one to the next: 400 and
-        320. Feature i is made of the samples from 320 i on."""
-        field, step = 1, 1
-        for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
-            field, step = field + (kernel - 1) * step, step * stride
-        return field, step
 
 
 class Wav2Vec2(nn.Module):

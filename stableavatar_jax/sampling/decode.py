@@ -8,13 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.media import postprocess
 from stableavatar_jax.models.vae import VAE
 from stableavatar_jax.shapes import Float, UInt8
-
-
-class LatentsError(ValueError):
-    """A file of latents is damaged, unfinished, or of another model."""
 
 
 class LatentsWriter:
@@ -35,7 +32,7 @@ class LatentsWriter:
         try:
             self._file = self.path.open("wb")
         except OSError as error:
-            raise LatentsError(f"{self.path}: cannot be written ({error.strerror}); choose another path") from None
+            raise Mistake(f"{self.path}: cannot be written ({error.strerror}); choose another path") from None
         header = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(self._file, header)
         return self
@@ -55,25 +52,25 @@ class LatentsWriter:
 
 
 def read_latents(path: Path, shape: tuple[int, int, int, int]) -> Float[np.ndarray, "N H W C"]:
-    """Latents mapped from a file that `LatentsWriter` finished; raises LatentsError for any other, or another shape."""
+    """Latents mapped from a file that `LatentsWriter` finished; raises Mistake for any other, or another shape."""
     if not path.is_file():
-        raise LatentsError(f"{path}: no such file; sampling with --latents PATH keeps one")
+        raise Mistake(f"{path}: no such file; sampling with --latents PATH keeps one")
     try:
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("another version of the .npy format")
+                raise Mistake("another version of the .npy format")
             have, _, dtype = np.lib.format.read_array_header_1_0(file)
             start = file.tell()
     except ValueError as error:
-        raise LatentsError(f"{path}: not a .npy file of latents ({error}); give one that --latents kept") from None
+        raise Mistake(f"{path}: not a .npy file of latents ({error}); give one that --latents kept") from None
     if have != shape or dtype != np.dtype("<f4"):
-        raise LatentsError(
+        raise Mistake(
             f"{path}: holds {dtype} latents of shape {have}, this video has float32 of shape {shape} (frames, rows, "
             "columns, channels); give the recording, fps, height and width they were sampled for"
         )
     there = (path.stat().st_size - start) // int(dtype.itemsize * np.prod(shape[1:]))
     if there < shape[0]:
-        raise LatentsError(f"{path}: holds {there} of {shape[0]} latent frames; the run was cut short, sample again")
+        raise Mistake(f"{path}: holds {there} of {shape[0]} latent frames; the run was cut short, sample again")
     return np.memmap(path, dtype, "r", start, shape)
 
 

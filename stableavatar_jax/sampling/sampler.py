@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stableavatar_jax.backend import compiler_options
 from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import frame_noise
 from stableavatar_jax.diffusion.guidance import Guidance, combine
 from stableavatar_jax.diffusion.windows import VelocityFn, WindowPlan, make_denoise
-from stableavatar_jax.encoding import Conditions
+from stableavatar_jax.encoding.encoders import Conditions
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Branches, Context, DiT
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.shapes import Array, Float
 
 TEXTS = {"prompt": 0, "negative": 1}

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 from stableavatar_jax.config import FromPreset
 from stableavatar_jax.data.config import OnBad, WindowConfig
-from stableavatar_jax.models.avatar import AvatarConfig, with_dtype
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.models.config import AvatarConfig, LoRAConfig, with_dtype
 from stableavatar_jax.models.dit import DiT
-from stableavatar_jax.models.lora import LoRAConfig
-from stableavatar_jax.sharding import MeshConfig
+from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig, Selection
-from stableavatar_jax.training.step import StepConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class RunConfig:
     def __post_init__(self):
         for name in ("steps", "batch", "checkpoint_every", "keep", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, 1 or more is needed")
+                raise Mistake(f"{name} is {getattr(self, name)}, 1 or more is needed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +124,9 @@ class TrainConfig(RunConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.devices < 1:
-            raise ValueError(f"devices is {self.devices}, 1 or more is needed")
+            raise Mistake(f"devices is {self.devices}, 1 or more is needed")
         if self.batch % self.step.accumulate:
-            raise ValueError(f"a batch of {self.batch} rows cannot go through in {self.step.accumulate} equal parts")
+            raise Mistake(f"a batch of {self.batch} rows cannot go through in {self.step.accumulate} equal parts")
 
     def dit(self) -> DiT:
         """The network as it is trained: computing in `dtype`, born in float32."""

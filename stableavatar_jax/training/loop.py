@@ -12,10 +12,11 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training.batches import Batches, Reader, Ready
 from stableavatar_jax.training.logs import Log
 from stableavatar_jax.training.run import Run, Shapes, fresh_state
-from stableavatar_jax.training.saving import Checkpoints, TrainingError
+from stableavatar_jax.training.saving import Checkpoints
 from stableavatar_jax.training.speed import speed
 from stableavatar_jax.training.state import TrainState
 
@@ -28,7 +29,7 @@ Validate = Callable[[int, TrainState], None]
 def train(run: Run, batches: Batches, *, validate: Validate | None = None) -> TrainState:
     """Go on to `config.steps` from the last checkpoint, or from the start where there is none; return the state.
 
-    SIGTERM and the first Ctrl-C save and return early. Raises TrainingError where a loss is not finite, the data ends,
+    SIGTERM and the first Ctrl-C save and return early. Raises Mistake where a loss is not finite, the data ends,
     or a checkpoint cannot be written or read.
     """
     config = run.config
@@ -121,7 +122,7 @@ def _check_finite(step: int, values: Mapping[str, float]) -> None:
     bad = [name for name in ("loss", "gradient_norm") if not math.isfinite(values[name])]
     if bad:
         shown = ", ".join(f"{name} {value:.3g}" for name, value in values.items() if math.isfinite(value))
-        raise TrainingError(
+        raise Mistake(
             f"step {step}: {' and '.join(bad)} not finite ({shown}); nothing was saved since the last checkpoint. Look "
             "for data that are not finite (python -m stableavatar_jax.data inspect), or lower the learning rate"
         )
@@ -131,7 +132,7 @@ def _next(reader: Iterator[Ready], step: int) -> Ready:
     try:
         return next(reader)
     except StopIteration:
-        raise TrainingError(f"the data ended before step {step}; its iterator must repeat") from None
+        raise Mistake(f"the data ended before step {step}; its iterator must repeat") from None
 
 
 @contextlib.contextmanager

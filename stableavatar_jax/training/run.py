@@ -11,13 +11,14 @@ import jax
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from stableavatar_jax.backend import once
 from stableavatar_jax.checkpoint import load_params, save_params
-from stableavatar_jax.config import FILE, ConfigError, read_config, to_json, write_config
-from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.compiling import quickly
+from stableavatar_jax.config import FILE, read_config, to_json, write_config
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.sharding import RULES, make_mesh, shardings
 from stableavatar_jax.training.config import RunConfig
-from stableavatar_jax.training.saving import Checkpoints, TrainingError
+from stableavatar_jax.training.saving import Checkpoints
 from stableavatar_jax.training.state import TrainState, Tree
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -77,7 +78,7 @@ def assemble(
     mesh = make_mesh(config.mesh) if mesh is None else mesh
     spread = mesh.shape["data"] * mesh.shape["fsdp"]
     if config.batch % (spread * accumulate):
-        raise ValueError(
+        raise Mistake(
             f"a batch of {config.batch} rows in {accumulate} parts cannot be spread evenly over data x "
             f"fsdp = {spread} devices; use a multiple of {spread * accumulate}, or set --mesh.context"
         )
@@ -90,7 +91,7 @@ def assemble(
     whole = NamedSharding(mesh, PartitionSpec())
     return Run(
         config, mesh, model, boxed, abstract,
-        init=jax.jit(lambda key: begin(draw(key)), out_shardings=places, compiler_options=once()),
+        init=jax.jit(lambda key: begin(draw(key)), out_shardings=places, compiler_options=quickly()),
         begin=jax.jit(begin, out_shardings=places),
         step=jax.jit(step, donate_argnums=0, out_shardings=(places, whole)),
         load=load, flops=flops,
@@ -126,7 +127,7 @@ def load_weights(run: Run, folder: Path, name: str, boxed: Any) -> Tree:
 def settle(config: RunConfig) -> Any:
     """The config with the model that its checkpoint or its run directory says, which is written down at the start.
 
-    Raises ConfigError where a run is to go on with options that would make it another run.
+    Raises Mistake where a run is to go on with options that would make it another run.
     """
     if config.checkpoint:
         config = dataclasses.replace(config, model=read_config(config.checkpoint, AvatarConfig))
@@ -138,7 +139,7 @@ def settle(config: RunConfig) -> Any:
     changed = [f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in sorted(before | now)
                if before.get(key) != now.get(key)]
     if changed:
-        raise ConfigError(f"{config.run_dir / FILE}: the run began otherwise: {'; '.join(changed)}; "
+        raise Mistake(f"{config.run_dir / FILE}: the run began otherwise: {'; '.join(changed)}; "
                           "go on with the same options, or give another --run-dir")
     return config
 
@@ -151,11 +152,11 @@ def _told_apart(config: RunConfig) -> Tree:
 
 
 def best_state(run: Run) -> TrainState:
-    """The state of the checkpoint with the least loss; raises TrainingError where there is none."""
+    """The state of the checkpoint with the least loss; raises Mistake where there is none."""
     with contextlib.closing(Checkpoints(run.config.run_dir)) as checkpoints:
         step = checkpoints.best
         if step is None:
-            raise TrainingError(f"{run.config.run_dir}: no whole checkpoint to export")
+            raise Mistake(f"{run.config.run_dir}: no whole checkpoint to export")
         return checkpoints.restore(run.abstract, step)[0]
 
 
@@ -163,7 +164,7 @@ def write_parts(output: Path, config: RunConfig, parts: Mapping[str, Tree]) -> N
     """Write parts of a model, by their names in `models.avatar.PARTS`, and their place in its config.json.
 
     The directory may hold other parts already, which stay as they are; those it lacks are linked to where the run
-    started from. Raises CheckpointError where it has one of these.
+    started from. Raises Mistake where it has one of these.
     """
     output.mkdir(parents=True, exist_ok=True)
     model = config.model

@@ -16,13 +16,11 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
 from stableavatar_jax.checkpoint import load_params, save_params
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training.state import TrainState
 
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written; renamed when whole
 
-
-class TrainingError(RuntimeError):
-    """A run cannot start or go on: what happened at which step, and what to do."""
 
 
 class Checkpoints:
@@ -75,11 +73,11 @@ class Checkpoints:
     def restore(self, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """The state of a checkpoint (default: the last), each leaf in the abstract leaf's sharding, and the iterator's.
 
-        Raises TrainingError where it cannot be read.
+        Raises Mistake where it cannot be read.
         """
         step = self.latest if step is None else step
         if step is None:
-            raise TrainingError(f"{self.folder}: no whole checkpoint to go on from")
+            raise Mistake(f"{self.folder}: no whole checkpoint to go on from")
         args = ocp.args.Composite(state=ocp.args.StandardRestore(_changing(abstract)), data=ocp.args.JsonRestore())
         try:
             saved = self.manager.restore(step, args=args)
@@ -90,7 +88,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise many kinds
             first = (str(error).splitlines() or [""])[0][:300]
             folder = self.folder / "checkpoints" / str(step)
-            raise TrainingError(
+            raise Mistake(
                 f"{folder}: cannot be read ({type(error).__name__}: {first}); remove it to go on from the one before, "
                 "or start with a new --run-dir"
             ) from error
@@ -114,7 +112,7 @@ class Checkpoints:
         except Exception as error:  # from this save, or from the one before, which failed in the background
             first = (str(error).splitlines() or [""])[0][:300]
             kept = f"the last whole checkpoint is of step {self.latest}" if self.latest else "none is whole yet"
-            raise TrainingError(
+            raise Mistake(
                 f"{self.folder}: a checkpoint could not be written ({type(error).__name__}: {first}); {kept}. Free "
                 "some space there and give the same command again"
             ) from error

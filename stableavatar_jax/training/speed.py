@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 
 from stableavatar_jax.models.audio_adapter import slot_indices
-from stableavatar_jax.models.dit import DiTConfig
+from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.models.flops import train_flops
 
 # Dense bfloat16 TFLOP/s of one JAX device, by a part of its `device_kind`; the first that fits is taken.

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora as loras
-from stableavatar_jax.models.lora import LoRAConfig
+from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.shapes import Array, Float, Int
 
 Tree = dict[str, Any]
@@ -90,11 +91,11 @@ class OptimizerConfig:
 
     def __post_init__(self):
         if self.learning_rate <= 0 or self.warmup < 0 or min(self.clip) <= 0 or self.clip_steps < 1:
-            raise ValueError("learning_rate and clip above 0, warmup 0 or more, clip_steps 1 or more are needed")
+            raise Mistake("learning_rate and clip above 0, warmup 0 or more, clip_steps 1 or more are needed")
         if self.decay != "none" and self.decay_steps < 1:
-            raise ValueError(f"decay {self.decay} needs decay_steps: the number of steps over which the rate falls")
+            raise Mistake(f"decay {self.decay} needs decay_steps: the number of steps over which the rate falls")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}, 0 to below 1 is needed")
+            raise Mistake(f"ema is {self.ema}, 0 to below 1 is needed")
 
 
 class ClipState(NamedTuple):

@@ -9,7 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from convert.files import FileError, open_tensors
+from convert.files import open_tensors
+from stableavatar_jax.errors import Mistake
 from tests.convert import pth
 
 F32 = np.arange(24, dtype=np.float32)
@@ -84,10 +85,10 @@ def test_weights_inside_a_training_checkpoint(tmp_path):
     one = pth.mapping(epoch=pth.number(3), state_dict=pth.mapping(**{"module.a": a}), note=pth.text("x"))
     assert_holds(open_tensors(pth.write(tmp_path / "one.pth", one, data)), {"a": F32})
     two = pth.write(tmp_path / "two.pth", pth.mapping(model=pth.mapping(a=a), ema=pth.mapping(b=a)), data)
-    with pytest.raises(FileError, match=r"model \(1\), ema \(1\); say which, such as --key"):
+    with pytest.raises(Mistake, match=r"model \(1\), ema \(1\); say which, such as --key"):
         open_tensors(two)
     assert_holds(open_tensors(two, key="ema"), {"b": F32})
-    with pytest.raises(FileError, match="no tensors at key 'weights'; there are some at 'model', 'ema'"):
+    with pytest.raises(Mistake, match="no tensors at key 'weights'; there are some at 'model', 'ema'"):
         open_tensors(two, key="weights")
 
 
@@ -105,7 +106,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path):
     made = tmp_path / "made"
     body = pickle.dumps(Attack(made), protocol=2)[2:-1]
     path = pth.write(tmp_path / "w.pth", pth.mapping(a=body), {})
-    with pytest.raises(FileError, match=r"w\.pth: it holds \w+\.open, .*; nothing was run; save the weights alone"):
+    with pytest.raises(Mistake, match=r"w\.pth: it holds \w+\.open, .*; nothing was run; save the weights alone"):
         open_tensors(path)
     assert not made.exists()
 
@@ -127,7 +128,7 @@ BUILD = b"}" + pth.text("call") + pth.name("torch", "float32") + b"sb"
     ],
 )
 def test_whatever_is_no_tensor_is_refused(tmp_path, body):
-    with pytest.raises(FileError):
+    with pytest.raises(Mistake):
         open_tensors(pth.write(tmp_path / "w.pth", pth.mapping(a=body), {}))
 
 
@@ -145,7 +146,7 @@ def test_whatever_is_no_tensor_is_refused(tmp_path, body):
 )
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path, shape, strides, offset):
     body = pth.mapping(a=pth.tensor(pth.storage("FloatStorage", "0", 24), shape, strides, offset))
-    with pytest.raises(FileError, match="damaged"):
+    with pytest.raises(Mistake, match="damaged"):
         open_tensors(pth.write(tmp_path / "w.pth", body, {"0": F32.tobytes()}))
 
 
@@ -166,7 +167,7 @@ def test_damaged_pth_files(tmp_path):
     }
     for message, data in cases.items():
         (tmp_path / "bad.pth").write_bytes(data)
-        with pytest.raises(FileError, match=message):
+        with pytest.raises(Mistake, match=message):
             open_tensors(tmp_path / "bad.pth")
 
 
@@ -186,10 +187,10 @@ def test_files_that_are_no_weights(tmp_path):
     }
     for message, data in cases.items():
         (tmp_path / "w.pth").write_bytes(data)
-        with pytest.raises(FileError, match=message) as error:
+        with pytest.raises(Mistake, match=message) as error:
             open_tensors(tmp_path / "w.pth")
         assert str(tmp_path / "w.pth") in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(FileError, match="no such file"):
+    with pytest.raises(Mistake, match="no such file"):
         open_tensors(tmp_path / "absent")
 
 
@@ -236,7 +237,7 @@ A = ("F32", [2], 0, 8)
     ],
 )
 def test_damaged_safetensors(tmp_path, message, entries, data, changes):
-    with pytest.raises(FileError, match=message):
+    with pytest.raises(Mistake, match=message):
         open_tensors(write_safetensors(tmp_path / "w.safetensors", entries, data, **changes))
 
 
@@ -263,7 +264,7 @@ def test_shards_read_as_one(tmp_path, suffix, indexed):
 
 
 def test_folders_that_are_not_whole(tmp_path):
-    with pytest.raises(FileError, match="no weight files"):
+    with pytest.raises(Mistake, match="no weight files"):
         open_tensors(tmp_path)
     shards(tmp_path, ".safetensors", 3)
     index = tmp_path / "model.safetensors.index.json"
@@ -272,23 +273,23 @@ def test_folders_that_are_not_whole(tmp_path):
         index.write_text(json.dumps({"weight_map": places}))
 
     name(w0="model-00002-of-00003.safetensors")
-    with pytest.raises(FileError, match="tensor w0 is not in it, though model.safetensors.index.json says so"):
+    with pytest.raises(Mistake, match="tensor w0 is not in it, though model.safetensors.index.json says so"):
         open_tensors(tmp_path)
     for place in ("../outside.safetensors", 3):
         name(w0=place)
-        with pytest.raises(FileError, match="no index of shards"):
+        with pytest.raises(Mistake, match="no index of shards"):
             open_tensors(tmp_path)
     name(w0="model-00009-of-00003.safetensors")
-    with pytest.raises(FileError, match="this shard is missing"):
+    with pytest.raises(Mistake, match="this shard is missing"):
         open_tensors(tmp_path)
     index.unlink()
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(FileError, match="1 of 3 shards are missing, model-00002-of-00003.safetensors first"):
+    with pytest.raises(Mistake, match="1 of 3 shards are missing, model-00002-of-00003.safetensors first"):
         open_tensors(tmp_path)
 
 
 def test_two_variants_of_one_model_are_ambiguous(tmp_path):
     for name in ("model.fp16.safetensors", "model.safetensors"):
         write_safetensors(tmp_path / name, {"a": A}, b"12345678")
-    with pytest.raises(FileError, match="both hold a; give the one file"):
+    with pytest.raises(Mistake, match="both hold a; give the one file"):
         open_tensors(tmp_path)

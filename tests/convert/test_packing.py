@@ -5,8 +5,9 @@ import pytest
 
 from configs.tiny import model
 from convert.__main__ import main
-from stableavatar_jax.checkpoint import CheckpointError, load_part, save_params
+from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
 
 
@@ -37,12 +38,12 @@ def test_a_packed_part_is_read_like_a_folder(folder, tmp_path, capsys):
 
 def test_a_damaged_or_foreign_file_is_refused(folder, tmp_path):
     main(["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "wav2vec2"])
-    with pytest.raises(CheckpointError, match="do not fit together"):
+    with pytest.raises(Mistake, match="do not fit together"):
         (tmp_path / "vae.safetensors").write_bytes((tmp_path / "wav2vec2.safetensors").read_bytes())
         load_part(tmp_path, model, "vae")
     file = tmp_path / "wav2vec2.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="no readable weights"):
+    with pytest.raises(Mistake, match="no readable weights"):
         load_part(tmp_path, model, "wav2vec2")
 
 

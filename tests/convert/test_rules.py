@@ -8,7 +8,8 @@ from jax import ShapeDtypeStruct
 from numpy.testing import assert_array_equal
 
 from convert import rules
-from convert.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, MismatchError, Naming, Rule, flatten
+from convert.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, Naming, Rule, flatten
+from stableavatar_jax.errors import Mistake
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def test_every_mismatch_is_listed_and_nothing_is_read():
     source["conv2.weight"] = Unread((9, 9, 9, 9))
     source["conv3.weight"] = Unread((9,))
     del source["layers.2.k.weight"]
-    with pytest.raises(MismatchError) as error:
+    with pytest.raises(Mistake) as error:
         load(source)
     for line in (
         "4 mismatches:",
@@ -137,22 +138,22 @@ def test_every_mismatch_is_listed_and_nothing_is_read():
 
 def test_a_long_list_stays_on_one_screen():
     source = {f"x{i}": Unread(()) for i in range(200)}
-    with pytest.raises(MismatchError) as error:
+    with pytest.raises(Mistake) as error:
         load(source)
     assert len(str(error.value).splitlines()) < 20 and "more" in str(error.value)
 
 
 def test_a_parameter_without_rule_is_a_mismatch():
-    with pytest.raises(MismatchError, match="no rule fills parameter head/kernel"):
+    with pytest.raises(Mistake, match="no rule fills parameter head/kernel"):
         rules.load(NAMING, CONFIG, tensors(), abstract() | {"head": {"kernel": ShapeDtypeStruct((1,), np.float32)}})
-    with pytest.raises(MismatchError, match="no parameter conv1/kernel"):
+    with pytest.raises(Mistake, match="no parameter conv1/kernel"):
         rules.load(NAMING, CONFIG, tensors(), {k: v for k, v in abstract().items() if k != "conv1"})
 
 
 def test_another_size_is_a_mismatch():
-    with pytest.raises(MismatchError, match="layers.2.q.weight"):
+    with pytest.raises(Mistake, match="layers.2.q.weight"):
         load(tensors(Sizes(layers=2)))
-    with pytest.raises(MismatchError, match="unused tensor layers.3.v.weight"):
+    with pytest.raises(Mistake, match="unused tensor layers.3.v.weight"):
         load(tensors(Sizes(layers=4)))
 
 
@@ -160,5 +161,5 @@ def test_the_naming_that_knows_most_names_is_chosen():
     other = Naming(name="other", rules=lambda config: [Rule(source="bias", target="b")])
     assert rules.choose((other, NAMING), CONFIG, tensors()).name == "toy"
     assert rules.choose((other, NAMING), CONFIG, {"bias"}).name in ("toy", "other")
-    with pytest.raises(MismatchError, match="none of its 2 tensors"):
+    with pytest.raises(Mistake, match="none of its 2 tensors"):
         rules.choose((other, NAMING), CONFIG, {"a", "b"})

@@ -6,7 +6,8 @@ import numpy as np
 
 from convert import rules
 from convert.vae import NAMINGS
-from stableavatar_jax.models.vae import VAE, VAEConfig
+from stableavatar_jax.models.config import VAEConfig
+from stableavatar_jax.models.vae import VAE
 
 
 def test_import_undoes_export():

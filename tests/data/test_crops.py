@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from stableavatar_jax.data.crops import CropConfig, CropSource, crop_corner
-from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
-from stableavatar_jax.data.pipeline import open_batches
-from stableavatar_jax.data.tally import ClipError, Tally
+from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
+from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.iterator import open_batches
+from stableavatar_jax.data.sources.crops import CropConfig, CropSource, crop_corner
+from stableavatar_jax.errors import Mistake
 from tests.data import made
 
 
@@ -57,7 +58,7 @@ def test_batches_go_on_where_they_stopped(clips):
 
 
 def test_clips_that_are_too_small(clips):
-    with pytest.raises(ClipError, match="speech-1: 7 frames of 48x64, a crop needs 9 of 16x16"):
+    with pytest.raises(Mistake, match="speech-1: 7 frames of 48x64, a crop needs 9 of 16x16"):
         CropSource(clips, CropConfig(frames=9, size=16))
     source = CropSource(clips, CropConfig(frames=5, size=48))
     assert source.numbers == [0, 1]

@@ -11,13 +11,15 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
-from stableavatar_jax.data import dataset, inspection, pipeline
-from stableavatar_jax.data.clips import PROMPTS
+from stableavatar_jax.data import iterator as pipeline
+from stableavatar_jax.data.clips import dataset, inspection
+from stableavatar_jax.data.clips.clip import PROMPTS
+from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
+from stableavatar_jax.data.clips.layouts import read_clip
+from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.config import WindowConfig
-from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
-from stableavatar_jax.data.layouts import read_clip
-from stableavatar_jax.data.online import ClipSource
-from stableavatar_jax.data.tally import ClipError, Tally
+from stableavatar_jax.encoding.windows import ClipSource
+from stableavatar_jax.errors import Mistake
 from tests.data import made
 
 CONFIG = WindowConfig(frames=5, sizes=((32, 32), (32, 64)))
@@ -113,7 +115,7 @@ def test_a_data_set_from_before_prompts_and_labels(built):
 
 
 def test_it_is_not_built_over(built, source):
-    with pytest.raises(ClipError, match="there is something in it"):
+    with pytest.raises(Mistake, match="there is something in it"):
         build(BuildConfig(source=source, output=built))
 
 
@@ -123,7 +125,7 @@ def test_bad_clips_end_the_build_or_are_counted(tmp_path):
     bad = made.video_clip(tmp_path / "raw" / "speech-3.mp4")
     bad.write_bytes(b"cut off")
     config = {"source": tmp_path / "raw", "output": tmp_path / "out"}
-    with pytest.raises(ClipError, match="speech/2: 1 of 24"):
+    with pytest.raises(Mistake, match="speech/2: 1 of 24"):
         build(BuildConfig(**config))
     with pytest.raises(ValueError, match="speech-3.mp4"):
         build(BuildConfig(**config, missing_masks="skip"))
@@ -144,14 +146,14 @@ def test_missing_masks_as_ones_are_asked_for_twice(tmp_path):
     rng = np.random.default_rng(0)
     starts = [ClipSource(clips, most, Tally(missing_masks="ones")).read(0, rng) for _ in range(40)]
     assert any((batch["lip_mask"][0] > 0.2).all() for batch in starts)
-    with pytest.raises(ClipError, match="missing"):
+    with pytest.raises(Mistake, match="missing"):
         for _ in range(40):
             ClipSource(clips, most).read(0, rng)
 
 
 def test_all_left_out(tmp_path):
     made.video(tmp_path / "raw" / "speech.mp4")
-    with pytest.raises(ClipError, match=r"all 1 clips were left out: 1 clips left out \(1 missing masks\)"):
+    with pytest.raises(Mistake, match=r"all 1 clips were left out: 1 clips left out \(1 missing masks\)"):
         build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out", missing_masks="skip"))
 
 
@@ -162,12 +164,12 @@ def test_a_full_disk(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(dataset.Clips, "download_and_prepare", full)
-    with pytest.raises(ClipError, match="out: cannot be written .*No space left"):
+    with pytest.raises(Mistake, match="out: cannot be written .*No space left"):
         build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out"))
 
 
 def test_an_unfinished_data_set(tmp_path):
-    with pytest.raises(ClipError, match="no finished data set"):
+    with pytest.raises(Mistake, match="no finished data set"):
         ClipDataset(tmp_path)
 
 
@@ -193,7 +195,7 @@ def test_hosts_take_parts_of_the_same_windows(built):
 
 def test_clips_too_short_are_refused(built):
     long = WindowConfig(frames=13, sizes=((32, 32),))
-    with pytest.raises(ClipError, match="rec/speech/1: 12 frames, a window needs 13"):
+    with pytest.raises(Mistake, match="rec/speech/1: 12 frames, a window needs 13"):
         ClipSource(ClipDataset(built), long)
     tally = Tally(on_bad="skip")
     assert len(ClipSource(ClipDataset(built), long, tally).buckets) == 1

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stableavatar_jax.data import layouts
-from stableavatar_jax.data.tally import ClipError, Tally
-from stableavatar_jax.data.windows import read_window
-from stableavatar_jax.media import MediaError
+from stableavatar_jax.data.clips import layouts
+from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.sources.windows import read_window
+from stableavatar_jax.errors import Mistake
 from tests.data import made
 
 
@@ -57,7 +57,7 @@ def test_the_kind_is_in_the_path(name, kind):
 
 
 def test_a_path_without_a_kind():
-    with pytest.raises(ClipError, match="pass --kind"):
+    with pytest.raises(Mistake, match="pass --kind"):
         layouts.kind_of("halfbody-01.mp4", Path("singing/clips"))
     assert layouts.kind_of("halfbody-01.mp4", Path("clips/singing")) == "singing"
     assert layouts.kind_of("halfbody-01.mp4", None, "talking") == "talking"
@@ -67,7 +67,7 @@ def test_missing_masks_are_an_error(tmp_path):
     folder = made.folder_clip(tmp_path / "speech" / "1")
     (folder / "lip_masks" / "frame_2.png").unlink()
     clip = read(folder, "speech/1")
-    with pytest.raises(ClipError, match="speech/1: 1 of 24 face and lip masks are missing"):
+    with pytest.raises(Mistake, match="speech/1: 1 of 24 face and lip masks are missing"):
         read_window(clip, 0, **SMALL)
 
 
@@ -87,15 +87,15 @@ def test_missing_masks_are_ones_only_when_asked(tmp_path, caplog):
 @pytest.mark.parametrize("missing, skipped", [("skip", True), ("error", False)])
 def test_a_tally_skips_what_it_is_told_to(caplog, missing, skipped):
     tally = Tally(on_bad="error", missing_masks=missing)
-    error = ClipError("clip 7: no masks", "missing masks")
+    error = Mistake("clip 7: no masks", "missing masks")
     if skipped:
         tally.refuse(error)
         assert str(tally) == "1 clips left out (1 missing masks)" and "clip 7" in caplog.text
     else:
-        with pytest.raises(ClipError):
+        with pytest.raises(Mistake):
             tally.refuse(error)
-    with pytest.raises(MediaError):
-        tally.refuse(MediaError("clip 8: damaged"))
+    with pytest.raises(Mistake):
+        tally.refuse(Mistake("clip 8: damaged"))
 
 
 def test_sound_of_another_length(tmp_path):
@@ -103,38 +103,38 @@ def test_sound_of_another_length(tmp_path):
     assert clip.fps == pytest.approx(120)  # without a video the sound alone says how fast the frames are
     video = made.video_clip(tmp_path / "speech-02.mp4")
     made.sound(video.with_suffix(".wav"), 2)
-    with pytest.raises(ClipError, match=r"speech-02.mp4: its sound lasts 2.00 s and its 20 frames 0.80 s"):
+    with pytest.raises(Mistake, match=r"speech-02.mp4: its sound lasts 2.00 s and its 20 frames 0.80 s"):
         read(video, video.name).check()
 
 
 def test_a_corrupt_video_is_named(tmp_path):
     path = made.video(tmp_path / "speech.mp4")
     path.write_bytes(b"cut off" * 50)
-    with pytest.raises(MediaError, match=r"speech.mp4: cannot be opened"):
+    with pytest.raises(Mistake, match=r"speech.mp4: cannot be opened"):
         read(path)
 
 
 def test_damaged_masks_are_named(tmp_path):
     path = made.video(tmp_path / "speech.mp4")
     path.with_suffix(".masks.zip").write_bytes(b"PK nothing")
-    with pytest.raises(ClipError, match=r"speech.masks.zip: the masks cannot be read"):
+    with pytest.raises(Mistake, match=r"speech.masks.zip: the masks cannot be read"):
         read(path)
 
 
 def test_no_sound_is_no_silence(tmp_path):
     folder = made.folder_clip(tmp_path / "speech" / "1")
     (folder / "audio.wav").unlink()
-    with pytest.raises(MediaError, match="audio.wav: no such file"):
+    with pytest.raises(Mistake, match="audio.wav: no such file"):
         read(folder)
     made.sound(folder / "audio.wav", 0)
-    with pytest.raises(MediaError, match="audio.wav"):
+    with pytest.raises(Mistake, match="audio.wav"):
         read(folder)
 
 
 def test_a_damaged_picture_is_named(tmp_path):
     folder = made.folder_clip(tmp_path / "speech" / "1")
     (folder / "images" / "frame_3.png").write_bytes(b"damaged")
-    with pytest.raises(ClipError, match="speech/1: picture 3"):
+    with pytest.raises(Mistake, match="speech/1: picture 3"):
         read_window(read(folder, "speech/1"), 0, **SMALL)
 
 
@@ -157,13 +157,13 @@ def test_clips_are_found(tmp_path):
 
 
 def test_no_clips(tmp_path):
-    with pytest.raises(ClipError, match="no clips in it"):
+    with pytest.raises(Mistake, match="no clips in it"):
         layouts.find_clips(tmp_path)
     (tmp_path / "paths.txt").write_text("")
-    with pytest.raises(ClipError, match="no clips in it"):
+    with pytest.raises(Mistake, match="no clips in it"):
         layouts.find_clips(tmp_path / "paths.txt")
     (tmp_path / "paths.txt").write_text("gone\n")
-    with pytest.raises(ClipError, match="it lists .*gone"):
+    with pytest.raises(Mistake, match="it lists .*gone"):
         layouts.find_clips(tmp_path / "paths.txt")
-    with pytest.raises(ClipError, match="neither a folder"):
+    with pytest.raises(Mistake, match="neither a folder"):
         layouts.find_clips(tmp_path / "nowhere")

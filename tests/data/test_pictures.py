@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stableavatar_jax.data.clips import PROMPTS, Clip
-from stableavatar_jax.data.dataset import ClipDataset, write_clips
-from stableavatar_jax.data.pictures import PictureConfig, PictureSource, relit, shifted, spread
+from stableavatar_jax.data.clips.clip import PROMPTS, Clip
+from stableavatar_jax.data.clips.dataset import ClipDataset, write_clips
+from stableavatar_jax.data.sources.pictures import PictureConfig, PictureSource, relit, shifted, spread
 
 PLAIN = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
 

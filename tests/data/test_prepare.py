@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stableavatar_jax.data import faces, prepare, quality
-from stableavatar_jax.data.faces import Face
-from stableavatar_jax.data.layouts import named_clips, read_clip
-from stableavatar_jax.data.prepare import PrepareConfig
-from stableavatar_jax.data.quality import Limits
-from stableavatar_jax.data.tally import ClipError
-from stableavatar_jax.media import MediaError
+from stableavatar_jax.data.clips import faces, prepare, quality
+from stableavatar_jax.data.clips.faces import Face
+from stableavatar_jax.data.clips.layouts import named_clips, read_clip
+from stableavatar_jax.data.clips.prepare import PrepareConfig
+from stableavatar_jax.data.clips.quality import Limits
+from stableavatar_jax.errors import Mistake
 from tests.data import made
 
 EASY = Limits(seconds=0.1)
@@ -92,7 +91,7 @@ def test_bad_clips_are_reported(tmp_path, finder):
     row = rows(tmp_path)["speech-2.mp4"]
     assert row["kept"] == "False" and "cannot be opened" in row["faults"]
     assert (tmp_path / "out" / "clips.txt").read_text() == "speech-1.mp4\n"
-    with pytest.raises(MediaError, match="speech-2.mp4"):
+    with pytest.raises(Mistake, match="speech-2.mp4"):
         prepare.prepare(config(tmp_path, on_bad="error"))
 
 
@@ -111,7 +110,7 @@ def test_a_full_disk_ends_the_run(tmp_path, finder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    with pytest.raises(ClipError, match="speech-1.mp4: cannot be written .*No space.*goes on from there"):
+    with pytest.raises(Mistake, match="speech-1.mp4: cannot be written .*No space.*goes on from there"):
         prepare.prepare(config(tmp_path))
     assert not [path for path in (tmp_path / "out").iterdir() if "quality" in path.name or path.name.startswith(".")]
 
@@ -119,13 +118,13 @@ def test_a_full_disk_ends_the_run(tmp_path, finder, monkeypatch):
 def test_two_clips_of_one_name(tmp_path, finder):
     made.video(tmp_path / "raw" / "speech.mp4")
     (tmp_path / "raw" / "speech.mov").write_bytes((tmp_path / "raw" / "speech.mp4").read_bytes())
-    with pytest.raises(ClipError, match="two clips have the same name"):
+    with pytest.raises(Mistake, match="two clips have the same name"):
         prepare.prepare(config(tmp_path))
 
 
 def test_models_are_asked_for(tmp_path):
     made.video(tmp_path / "raw" / "speech.mp4")
-    with pytest.raises(MediaError, match="d: no such model file"):
+    with pytest.raises(Mistake, match="d: no such model file"):
         prepare.prepare(config(tmp_path))
 
 

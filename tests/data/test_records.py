@@ -10,8 +10,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stableavatar_jax.data import pipeline, records
-from stableavatar_jax.data.batches import Batches, BatchIterator, BatchOrder, DataError
+from stableavatar_jax.data import iterator as pipeline
+from stableavatar_jax.data.order import Batches, BatchIterator, BatchOrder
+from stableavatar_jax.data.sources import records
+from stableavatar_jax.errors import Mistake
 
 DTYPES = {"latents_mean": "bfloat16", "audio": "float16", "text_mask": "bool"}
 
@@ -59,7 +61,7 @@ def test_what_is_there_is_not_written_again(folder):
 
 
 def test_other_options_do_not_mix(folder):
-    with pytest.raises(DataError, match=r"made with dtypes .* not .*use those options"):
+    with pytest.raises(Mistake, match=r"made with dtypes .* not .*use those options"):
         records.RecordWriter(folder, {"format": "npz", "dtypes": {**DTYPES, "audio": "float32"}})
 
 
@@ -67,7 +69,7 @@ def test_a_value_beyond_the_dtype_is_refused(tmp_path):
     with (
         records.RecordWriter(tmp_path, {"format": "npz", "dtypes": {"audio": "float16"}}) as writer,
         np.errstate(over="ignore"),
-        pytest.raises(DataError, match="loud: audio is not finite in float16"),
+        pytest.raises(Mistake, match="loud: audio is not finite in float16"),
     ):
         writer.write("loud", {"audio": np.array([1e6], np.float32)}, {})
 
@@ -75,7 +77,7 @@ def test_a_value_beyond_the_dtype_is_refused(tmp_path):
 def test_a_damaged_record_is_named(folder):
     path = folder / json.loads((folder / "index-00000.jsonl").read_text().split("\n")[1])["file"]
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match=path.name):
+    with pytest.raises(Mistake, match=path.name):
         records.RecordReader(folder)[0]
 
 
@@ -84,16 +86,16 @@ def test_a_full_disk_is_named(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(records.RecordWriter, "_write_file", full)
-    with pytest.raises(DataError, match="clip_00@0.*No space left on device.*make room"):
+    with pytest.raises(Mistake, match="clip_00@0.*No space left on device.*make room"):
         write(folder, 1)
     assert len(records.RecordReader(folder)) == 10
 
 
 def test_no_records(tmp_path):
-    with pytest.raises(DataError, match="precompute"):
+    with pytest.raises(Mistake, match="precompute"):
         records.RecordReader(tmp_path)
     write(tmp_path, 0)
-    with pytest.raises(DataError, match="no records"):
+    with pytest.raises(Mistake, match="no records"):
         records.RecordReader(tmp_path)
 
 
@@ -157,7 +159,7 @@ def test_grain_and_numpy_agree_and_resume(folder):
 
 def test_the_state_of_other_data_is_refused(folder):
     state = pipeline.open_records(folder, batch=2, seed=5).get_state()
-    with pytest.raises(DataError, match="other data"):
+    with pytest.raises(Mistake, match="other data"):
         pipeline.open_records(folder, batch=2, seed=6).set_state(state)
 
 
@@ -165,14 +167,14 @@ def test_an_error_while_reading_reaches_the_loop(folder):
     for path in folder.glob("*.npz"):
         path.unlink()
     for grain in (True, False):
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(Mistake, match="cannot be read"):
             next(pipeline.open_records(folder, batch=2, grain=grain))
 
 
 def test_a_batch_must_split_over_hosts():
-    with pytest.raises(DataError, match="3 cannot be split over 2"):
+    with pytest.raises(Mistake, match="3 cannot be split over 2"):
         BatchOrder(["a"], 3, hosts=2)
-    with pytest.raises(DataError, match="no items"):
+    with pytest.raises(Mistake, match="no items"):
         BatchOrder([], 3)
 
 
@@ -194,7 +196,7 @@ def test_a_bare_machine_reads_records(folder):
 import sys
 sys.modules.update(dict.fromkeys({lacking}))
 from pathlib import Path
-from stableavatar_jax.data.pipeline import open_records
+from stableavatar_jax.data.iterator import open_records
 print(next(open_records(Path({str(folder)!r}), batch=2))["audio"].shape)
 """
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])

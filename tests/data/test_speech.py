@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from stableavatar_jax.data import sounds
-from stableavatar_jax.data.clips import Clip
-from stableavatar_jax.data.speech import Speech, SpeechConfig, SpeechSource, first_letter, read_speech
-from stableavatar_jax.data.tally import ClipError, Tally
+from stableavatar_jax.data.clips.clip import Clip
+from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.sources import sounds
+from stableavatar_jax.data.sources.speech import Speech, SpeechConfig, SpeechSource, first_letter, read_speech
+from stableavatar_jax.errors import Mistake
 from tests.data import made
 
 FRAMES = 40
@@ -90,11 +91,11 @@ def test_effects_keep_the_timing(effect):
 def test_clips_that_say_too_little(tmp_path):
     unlabelled = clip(tmp_path)
     object.__setattr__(unlabelled, "labels", "")
-    with pytest.raises(ClipError, match="a: its labels need opening and width"):
+    with pytest.raises(Mistake, match="a: its labels need opening and width"):
         SpeechSource([unlabelled], CALM, times)
-    with pytest.raises(ClipError, match="3 openings for 40 frames"):
+    with pytest.raises(Mistake, match="3 openings for 40 frames"):
         SpeechSource([clip(tmp_path, opening=[0.0] * 3, width=[0.0] * 3)], CALM, times)
-    with pytest.raises(ClipError, match="25600 samples, a window needs 28800"):
+    with pytest.raises(Mistake, match="25600 samples, a window needs 28800"):
         SpeechSource([clip(tmp_path)], SpeechConfig(frames=45, speed=(1.0, 1.0)), times)
     assert not SpeechSource([unlabelled], CALM, times, Tally("skip")).speech
     assert [first_letter(s) for s in ("ˈaː", "tʃ", "ʲ", "ɐ̃")] == ["a", "t", "ʲ", "ɐ"]

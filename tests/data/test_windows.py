@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.data import windows
+from stableavatar_jax.data.clips.layouts import read_clip
 from stableavatar_jax.data.config import WindowConfig
-from stableavatar_jax.data.layouts import read_clip
-from stableavatar_jax.data.online import window_arrays
-from stableavatar_jax.data.tally import ClipError
+from stableavatar_jax.data.sources import windows
 from stableavatar_jax.diffusion import masks
+from stableavatar_jax.encoding.windows import window_arrays
+from stableavatar_jax.errors import Mistake
 from tests.data import made
 
 
@@ -34,7 +34,7 @@ def test_windows_are_spread_over_the_clip():
     assert min(map(min, drawn)) < 5 and 95 < max(map(max, drawn)) <= 100
     assert windows.window_starts(82, config, 5, np.random.default_rng(0)) == [0, 1]
     assert windows.window_starts(80, config, 5, np.random.default_rng(0)) == []
-    with pytest.raises(ClipError, match="c: 80 frames, a window needs 81"):
+    with pytest.raises(Mistake, match="c: 80 frames, a window needs 81"):
         windows.check_window("c", 80, config)
 
 
@@ -87,7 +87,7 @@ def test_a_window_without_sound_is_no_silence(tmp_path):
     made.sound(folder / "audio.wav", 0.2)
     config = WindowConfig(frames=5, sizes=((32, 48),))
     window = windows.read_window(read_clip(folder, "c", "talking"), 6, frames=5, height=32, width=48)
-    with pytest.raises(ClipError, match="c: 0 sound samples for the 3200 of the window at frame 6"):
+    with pytest.raises(Mistake, match="c: 0 sound samples for the 3200 of the window at frame 6"):
         window_arrays(window, config)
 
 

@@ -15,7 +15,7 @@ from stableavatar_jax.demo import check, threshold
 from stableavatar_jax.demo.__main__ import COMMANDS, main
 from stableavatar_jax.demo.bundle import ASSETS, write_flac
 from stableavatar_jax.demo.nearness import Nearness, gains, read_nearness, write_nearness
-from stableavatar_jax.demo.world.build import BuildWorldConfig, build_world
+from stableavatar_jax.world.build import BuildWorldConfig, build_world
 
 PICTURE, SPEECH = ASSETS / "character.png", ASSETS / "speech.flac"
 
@@ -40,7 +40,7 @@ def test_a_picture_is_judged_without_what_draws_and_speaks():
     """`make demo` needs no extra."""
     program = (
         "import sys; sys.modules['skia'] = sys.modules['espeakng_loader'] = None\n"
-        "import stableavatar_jax.demo.__main__, stableavatar_jax.demo.check, stableavatar_jax.demo.sheet"
+        "import stableavatar_jax.demo.__main__, stableavatar_jax.demo.check, stableavatar_jax.evaluation.sheet"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from stableavatar_jax import media
-from stableavatar_jax.demo.world import fit
-from stableavatar_jax.demo.world.listening import from_sound, loudness, read_rule
-from stableavatar_jax.demo.world.measure import correlation
-from stableavatar_jax.demo.world.mouth import from_phonemes
-from stableavatar_jax.demo.world.recording import draw_recording
+from stableavatar_jax.world import fit
+from stableavatar_jax.world.listening import from_sound, loudness, read_rule
+from stableavatar_jax.world.measure import correlation
+from stableavatar_jax.world.mouth import from_phonemes
+from stableavatar_jax.world.recording import draw_recording
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "audio"
 

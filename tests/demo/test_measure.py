@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stableavatar_jax.demo.world.character import draw_character
-from stableavatar_jax.demo.world.draw import Pose, masks, render
-from stableavatar_jax.demo.world.identity import identity, identity_distance
-from stableavatar_jax.demo.world.measure import correlation, lip_psnr, mouth_opening, shut_at
-from stableavatar_jax.demo.world.motion import draw_poses
-from stableavatar_jax.demo.world.mouth import Mouth
-from stableavatar_jax.demo.world.speech import Phoneme
+from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.draw import Pose, masks, render
+from stableavatar_jax.world.identity import identity, identity_distance
+from stableavatar_jax.world.measure import correlation, lip_psnr, mouth_opening, shut_at
+from stableavatar_jax.world.motion import draw_poses
+from stableavatar_jax.world.mouth import Mouth
+from stableavatar_jax.world.speech import Phoneme
 
 FRAMES = 24
 CURVE = (0.5 - 0.5 * np.cos(np.arange(FRAMES) * 0.7)).astype(np.float32)

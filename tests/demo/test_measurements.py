@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from configs import tiny
-from stableavatar_jax.data.dataset import ClipDataset
-from stableavatar_jax.demo import codec, drift, report, video
+from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.demo.__main__ import main
-from stableavatar_jax.demo.gates import Gate, missed
-from stableavatar_jax.demo.known import read_known, speaking
-from stableavatar_jax.demo.world.build import BuildWorldConfig, build_world, make_clip, wav
-from stableavatar_jax.demo.world.draw import Pose, render
-from stableavatar_jax.demo.world.listening import from_sound
+from stableavatar_jax.evaluation import codec, drift, report, video
+from stableavatar_jax.evaluation.gates import Gate, missed
+from stableavatar_jax.world.build import BuildWorldConfig, build_world, make_clip, wav
+from stableavatar_jax.world.draw import Pose, render
+from stableavatar_jax.world.known import read_known, speaking
+from stableavatar_jax.world.listening import from_sound
 
 SECONDS = 2.0
 

@@ -6,10 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from stableavatar_jax.demo.world import voices
-from stableavatar_jax.demo.world.mouth import Phoneme, closures, from_phonemes
-from stableavatar_jax.demo.world.recording import draw_recording
-from stableavatar_jax.demo.world.speech import SpeechError, say
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.world import voices
+from stableavatar_jax.world.mouth import Phoneme, closures, from_phonemes
+from stableavatar_jax.world.recording import draw_recording
+from stableavatar_jax.world.speech import say
 
 SENTENCE = "My brother puts the happy boat on the pond."
 
@@ -50,10 +51,10 @@ def test_phonemes_lie_where_they_are_heard():
 
 
 def test_what_cannot_be_said(monkeypatch):
-    with pytest.raises(SpeechError, match="no voice 'nonsense'"):
+    with pytest.raises(Mistake, match="no voice 'nonsense'"):
         say(SENTENCE, "nonsense")
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(SpeechError, match=r"pip install 'stableavatar-jax\[demo\]'"):
+    with pytest.raises(Mistake, match=r"pip install 'stableavatar-jax\[demo\]'"):
         say(SENTENCE, "en")
 
 

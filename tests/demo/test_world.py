@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stableavatar_jax.data.dataset import ClipDataset
-from stableavatar_jax.demo.world import motion
-from stableavatar_jax.demo.world.__main__ import main
-from stableavatar_jax.demo.world.build import REST, BuildWorldConfig, build_world, make_clip
-from stableavatar_jax.demo.world.character import draw_character
-from stableavatar_jax.demo.world.draw import Pose, render
-from stableavatar_jax.demo.world.mouth import Mouth
+from stableavatar_jax.data.clips.dataset import ClipDataset
+from stableavatar_jax.world import motion
+from stableavatar_jax.world.__main__ import main
+from stableavatar_jax.world.build import REST, BuildWorldConfig, build_world, make_clip
+from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.draw import Pose, render
+from stableavatar_jax.world.mouth import Mouth
 
 
 @pytest.fixture(scope="module")

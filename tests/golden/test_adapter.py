@@ -6,7 +6,8 @@ from einops import rearrange
 
 from convert.dit import adapter_block_rules, adapter_rules
 from convert.rules import unflatten
-from stableavatar_jax.models.audio_adapter import AdapterBlock, AudioAdapter, AudioAdapterConfig, slot_indices
+from stableavatar_jax.models.audio_adapter import AdapterBlock, AudioAdapter, slot_indices
+from stableavatar_jax.models.config import AudioAdapterConfig
 from tests.golden import cases
 
 GROUPS = {"adapter"}

@@ -7,7 +7,8 @@ import numpy as np
 
 from convert import rules
 from convert.clip_vision import NAMINGS
-from stableavatar_jax.models.clip_vision import CLIPVision, CLIPVisionConfig, normalise, resize_bicubic
+from stableavatar_jax.models.clip_vision import CLIPVision, normalise, resize_bicubic
+from stableavatar_jax.models.config import CLIPVisionConfig
 from tests.golden import cases
 from tests.params import abstract_params
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from stableavatar_jax.data import layouts, windows
-from stableavatar_jax.data.tally import Tally
+from stableavatar_jax.data.clips import layouts
+from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.sources import windows
 
 GROUPS = {"dataset"}
 

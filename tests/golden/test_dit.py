@@ -8,8 +8,8 @@ from einops import rearrange
 
 from convert import dit as names
 from convert import rules
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
-from stableavatar_jax.models.dit import DiT, DiTConfig
+from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig
+from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.rope import rope_frequencies, rope_tables, rotate, sinusoid
 from tests.golden import cases
 from tests.params import abstract_params

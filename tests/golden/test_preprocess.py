@@ -9,9 +9,10 @@ from convert import rules
 from convert.clip_vision import NAMINGS as clip_names
 from convert.vae import NAMINGS as vae_names
 from stableavatar_jax import media
-from stableavatar_jax.encoding import MASK_CHANNELS, encode_reference
+from stableavatar_jax.encoding.encoders import MASK_CHANNELS, encode_reference
 from stableavatar_jax.models.clip_vision import CLIPVision
-from stableavatar_jax.models.vae import VAE, VAEConfig
+from stableavatar_jax.models.config import VAEConfig
+from stableavatar_jax.models.vae import VAE
 from tests.golden import cases
 from tests.golden.test_clip import config_of as clip_config
 from tests.params import abstract_params

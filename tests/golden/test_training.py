@@ -12,13 +12,12 @@ from convert import dit as names
 from convert import rules
 from stableavatar_jax.diffusion import flow, losses, masks
 from stableavatar_jax.diffusion.losses import LossConfig
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
 from stableavatar_jax.models.avatar import abstract_params
-from stableavatar_jax.models.dit import DiT, DiTConfig
-from stableavatar_jax.models.lora import LoRAConfig
+from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig, LoRAConfig
+from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.training import state as states
+from stableavatar_jax.training.parts.dit_step import Draws, StepConfig, gradients, measure
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.step import Draws, StepConfig, gradients, measure
 from tests.golden import cases
 
 GROUPS = {"training"}

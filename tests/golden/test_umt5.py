@@ -4,7 +4,8 @@ import numpy as np
 
 from convert import rules
 from convert.umt5 import NAMINGS
-from stableavatar_jax.models.umt5 import UMT5, UMT5Config, distance_bucket
+from stableavatar_jax.models.config import UMT5Config
+from stableavatar_jax.models.umt5 import UMT5, distance_bucket
 from tests.golden import cases
 from tests.params import abstract_params
 

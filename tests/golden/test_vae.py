@@ -11,7 +11,8 @@ from einops import rearrange
 
 from convert import rules
 from convert.vae import NAMINGS
-from stableavatar_jax.models.vae import VAE, VAEConfig, reparameterise
+from stableavatar_jax.models.config import VAEConfig
+from stableavatar_jax.models.vae import VAE, reparameterise
 from tests.golden import cases
 
 GROUPS = {"vae"}

@@ -6,7 +6,8 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from convert import rules
 from convert.wav2vec2 import NAMINGS
-from stableavatar_jax.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from stableavatar_jax.models.config import Wav2Vec2Config
+from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from tests.golden import cases
 from tests.params import abstract_params
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from stableavatar_jax import media
+from stableavatar_jax.errors import Mistake
 
 ACCEPTED = "accepted"
 # file -> accepted, or words of the refusal
@@ -76,7 +77,7 @@ def verdict(read, path) -> str:
     start = time.monotonic()
     try:
         read(path)
-    except media.MediaError as error:
+    except Mistake as error:
         assert str(error).startswith(f"{path}: ")
         assert "; " in str(error), "a refusal says what to do"
         assert "\n" not in str(error)
@@ -125,7 +126,7 @@ def test_a_picture_lies_near_its_original(shared, name):
 def test_a_sound_has_its_length(shared, name):
     samples = media.read_sound(shared / "data" / "awkward" / name)
     assert samples.dtype == np.float32
-    assert len(samples) == pytest.approx(SECONDS[name] * media.SAMPLE_RATE, abs=0.001 * media.SAMPLE_RATE)
+    assert len(samples) == pytest.approx(SECONDS[name] * SAMPLE_RATE, abs=0.001 * SAMPLE_RATE)
 
 
 def test_one_channel_heard_through_both(shared):

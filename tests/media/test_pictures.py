@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from stableavatar_jax import media
+from stableavatar_jax.errors import Mistake
 from tests.media import made
 
 
@@ -73,6 +74,6 @@ def test_pictures_refused(tmp_path):
         (tmp_path, "is a folder"),
         (tmp_path / "float.tif", "save it as 8-bit"),
     ):
-        with pytest.raises(media.MediaError, match=words) as refusal:
+        with pytest.raises(Mistake, match=words) as refusal:
             media.read_picture(path)
         assert str(path) in str(refusal.value)

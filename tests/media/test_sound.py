@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from stableavatar_jax import media
+from stableavatar_jax.errors import Mistake
 from tests.media import made
 
-RATE = media.SAMPLE_RATE
+RATE = SAMPLE_RATE
 
 
 @pytest.mark.parametrize("seconds", [0.1, 1.0])
@@ -81,7 +82,7 @@ def test_a_damaged_sound_is_refused(tmp_path):
     data = coded(tmp_path / "sound.mp3", "libmp3lame", made.voice(3, RATE))
     third = len(data) // 3
     (tmp_path / "sound.mp3").write_bytes(data[:third] + bytes(600) + data[third + 600 :])
-    with pytest.raises(media.MediaError, match="damaged .* s from its start"):
+    with pytest.raises(Mistake, match="damaged .* s from its start"):
         media.read_sound(tmp_path / "sound.mp3")
 
 
@@ -94,7 +95,7 @@ def test_sounds_refused(tmp_path):
         (tmp_path / "empty.wav", "no samples"),
         (tmp_path / "mute.mp4", "has no sound"),
     ):
-        with pytest.raises(media.MediaError, match=words) as refusal:
+        with pytest.raises(Mistake, match=words) as refusal:
             media.read_sound(path)
         assert str(path) in str(refusal.value)
 

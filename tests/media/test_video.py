@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from stableavatar_jax import media
+from stableavatar_jax.errors import Mistake
 from tests.media import made
 
-RATE = media.SAMPLE_RATE
+RATE = SAMPLE_RATE
 
 
 def test_a_phone_video_is_upright(tmp_path):
@@ -28,12 +29,12 @@ def test_a_phone_video_is_upright(tmp_path):
 
 def test_videos_refused(tmp_path):
     made.save_wav(tmp_path / "sound.wav", made.voice(0.1, RATE), RATE)
-    with pytest.raises(media.MediaError, match="no video track"):
+    with pytest.raises(Mistake, match="no video track"):
         media.probe(tmp_path / "sound.wav")
     with media.VideoWriter(tmp_path / "out.mp4", fps=25, height=64, width=64) as video:
         video.write(np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), np.uint8))
     data = (tmp_path / "out.mp4").read_bytes()
     half = len(data) // 2
     (tmp_path / "hurt.mp4").write_bytes(data[:half] + bytes(3000) + data[half + 3000 :])
-    with pytest.raises(media.MediaError, match="damaged after frame"):
+    with pytest.raises(Mistake, match="damaged after frame"):
         list(media.read_video(tmp_path / "hurt.mp4"))

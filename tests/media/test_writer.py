@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from stableavatar_jax import media
+from stableavatar_jax.errors import Mistake
 from tests.media import made
 
-RATE = media.SAMPLE_RATE
+RATE = SAMPLE_RATE
 
 
 @pytest.mark.parametrize(
@@ -125,12 +126,12 @@ def test_outputs_refused(tmp_path):
         (tmp_path / "out.mp4", tmp_path / "none.wav", "none.wav: no such file"),
     ):
         with (
-            pytest.raises(media.MediaError, match=words),
+            pytest.raises(Mistake, match=words),
             media.VideoWriter(path, fps=25, height=32, width=48, sound=sound),
         ):
             pytest.fail("opened")
     with (
-        pytest.raises(media.MediaError, match="no frames"),
+        pytest.raises(Mistake, match="no frames"),
         media.VideoWriter(tmp_path / "out.mp4", fps=25, height=32, width=48),
     ):
         pass
@@ -150,7 +151,7 @@ def test_a_full_disk_is_reported(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with (
-            pytest.raises(media.MediaError, match="make room"),
+            pytest.raises(Mistake, match="make room"),
             media.VideoWriter(tmp_path / "out.mp4", fps=25, height=128, width=128) as video,
         ):
             for _ in range(3):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stableavatar_jax.models.clip_vision import CLIPVision, CLIPVisionConfig, bicubic_weights, resize_bicubic
+from stableavatar_jax.models.clip_vision import CLIPVision, bicubic_weights, resize_bicubic
+from stableavatar_jax.models.config import CLIPVisionConfig
 from tests.params import random_params
 
 CONFIG = CLIPVisionConfig(image_size=16, patch=4, dim=32, mlp_ratio=2, heads=4, layers=3, embedding_dim=12)

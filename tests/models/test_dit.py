@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.models.attention import attention
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig, slot_indices
-from stableavatar_jax.models.dit import DiT, DiTConfig, patchify, unpatchify
+from stableavatar_jax.models.audio_adapter import slot_indices
+from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig
+from stableavatar_jax.models.dit import DiT, patchify, unpatchify
 from stableavatar_jax.models.dit_block import Block, Evaluation
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.models.rope import rope_tables, sinusoid

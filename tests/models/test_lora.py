@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from convert.lora import export_lora, import_lora
-from convert.rules import MismatchError
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora as loras
+from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
-from stableavatar_jax.models.lora import LoRAConfig
 from tests.params import random_params
 from tests.training import tiny
 
@@ -93,5 +93,5 @@ def test_thinner_and_missing_layers_are_filled_with_zeros(lora):
     ("lora_transformer__head_head.lora_down.weight", "lacks a factor"),
 ])
 def test_other_tensors_are_refused(name, message):
-    with pytest.raises(MismatchError, match=message):
+    with pytest.raises(Mistake, match=message):
         import_lora({name: np.zeros((2, 2))})

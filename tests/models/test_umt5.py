@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.models.umt5 import UMT5, EncoderLayer, UMT5Config, distance_bucket
+from stableavatar_jax.models.config import UMT5Config
+from stableavatar_jax.models.umt5 import UMT5, EncoderLayer, distance_bucket
 from tests.params import random_params
 
 CONFIG = UMT5Config(vocab=50, dim=32, attention_dim=48, ffn_dim=40, heads=4, layers=3, buckets=8, max_distance=16)

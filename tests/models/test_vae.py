@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.models import causal_conv
-from stableavatar_jax.models.vae import VAE, VAEConfig, reparameterise, sample
+from stableavatar_jax.models.config import VAEConfig
+from stableavatar_jax.models.vae import VAE, reparameterise, sample
 
 # Wan's plan with one stage, and one block a stage, fewer; direct convolutions compile in half the time.
 SMALL = VAEConfig(dim=4, z_dim=4, dim_mult=(1, 2, 2), num_res_blocks=1, temporal_downsample=(True, True), conv="direct")

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.models.wav2vec2 import EncoderLayer, PositionConv, Wav2Vec2, Wav2Vec2Config
+from stableavatar_jax.models.config import Wav2Vec2Config
+from stableavatar_jax.models.wav2vec2 import EncoderLayer, PositionConv, Wav2Vec2
 from tests.params import random_params
 
 CONFIG = Wav2Vec2Config(

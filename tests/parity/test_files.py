@@ -5,9 +5,11 @@ import collections
 import numpy as np
 import pytest
 
+from stableavatar_jax.errors import Mistake
+
 torch = pytest.importorskip("torch", reason="torch lives in the environment of `make parity` alone")
 
-from convert.files import FileError, open_tensors  # noqa: E402
+from convert.files import open_tensors  # noqa: E402
 
 DTYPES = [
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
@@ -106,11 +108,11 @@ class Thing:
     ids=["class", "module", "numpy", "sparse", "conjugated"],
 )
 def test_what_is_no_plain_tensor_is_refused(tmp_path, what, name):
-    with pytest.raises(FileError, match=f"{name}.*nothing was run"):
+    with pytest.raises(Mistake, match=f"{name}.*nothing was run"):
         open_tensors(save(tmp_path / "w.pth", {"a": torch.ones(1), "b": what}))
 
 
 def test_the_format_before_the_zip_is_refused(tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(FileError, match="before 1.6"):
+    with pytest.raises(Mistake, match="before 1.6"):
         open_tensors(tmp_path / "w.pth")

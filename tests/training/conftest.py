@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from stableavatar_jax.config import load_preset
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.training.encode import WindowEncoder
+from stableavatar_jax.encoding.online import WindowEncoder
+from stableavatar_jax.models.config import AvatarConfig
 
 
 @pytest.fixture(scope="session")

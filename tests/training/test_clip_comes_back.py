@@ -10,15 +10,14 @@ from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
 from stableavatar_jax.diffusion import masks
 from stableavatar_jax.diffusion.windows import WindowConfig
-from stableavatar_jax.encoding import Conditions
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.models.vae import VAEConfig
-from stableavatar_jax.sampling.jobs import SampleConfig
+from stableavatar_jax.encoding.encoders import Conditions
+from stableavatar_jax.models.config import AvatarConfig, VAEConfig
+from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.sampler import denoise, load_transformer
-from stableavatar_jax.training import dit
 from stableavatar_jax.training import run as runs
+from stableavatar_jax.training.parts import dit
+from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig, join, merged
-from stableavatar_jax.training.step import StepConfig
 from tests.training import tiny
 
 ROWS, STEPS = 16, 600

@@ -11,18 +11,18 @@ from PIL import Image
 
 import train
 from stableavatar_jax.config import read_config
-from stableavatar_jax.data.clips import Clip
-from stableavatar_jax.data.dataset import write_clips
-from stableavatar_jax.encoding import Encoders
-from stableavatar_jax.models.avatar import AvatarConfig
+from stableavatar_jax.data.clips.clip import Clip
+from stableavatar_jax.data.clips.dataset import write_clips
+from stableavatar_jax.encoding.encoders import Encoders
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.contrast import Compared, Contrast, unit
-from stableavatar_jax.training.contrast_loss import contrastive_loss
 from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.parts.contrast_loss import contrastive_loss
 from tests.training import tiny
 
 MODEL = dataclasses.replace(tiny.MODEL, umt5=dataclasses.replace(tiny.MODEL.umt5, vocab=384), tokenizer="bytes")
 PRESET = """
-from stableavatar_jax.training.encoders import EncodersTrainConfig
+from stableavatar_jax.training.parts.text_image import EncodersTrainConfig
 from tests.training.test_encoders_training import MODEL
 config = EncodersTrainConfig(model=MODEL, batch=4)
 """

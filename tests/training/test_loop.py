@@ -19,14 +19,16 @@ import pytest
 
 from convert.lora import load_lora, save_lora
 from stableavatar_jax.checkpoint import load_params
-from stableavatar_jax.config import ConfigError, read_config
-from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part
-from stableavatar_jax.models.lora import LoRAConfig
-from stableavatar_jax.training import dit, loop
+from stableavatar_jax.config import read_config
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.avatar import abstract_params, part
+from stableavatar_jax.models.config import AvatarConfig, LoRAConfig
+from stableavatar_jax.training import loop
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.logs import read_rows
-from stableavatar_jax.training.saving import Checkpoints, TrainingError
+from stableavatar_jax.training.parts import dit
+from stableavatar_jax.training.saving import Checkpoints
 from tests.training.tiny import Synthetic, config
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +159,7 @@ def test_export_is_the_average_of_the_best(tmp_path):
 
 
 def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
-    with pytest.raises(TrainingError, match="step 3: loss and gradient_norm not finite"):
+    with pytest.raises(Mistake, match="step 3: loss and gradient_norm not finite"):
         train(tmp_path, Synthetic(broken_at=3), run, checkpoint_every=2)
     assert latest(tmp_path) == 2
 
@@ -165,7 +167,7 @@ def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
 def test_another_run_is_refused(tmp_path):
     runs.settle(config(run_dir=tmp_path))
     runs.settle(config(run_dir=tmp_path, steps=99))
-    with pytest.raises(ConfigError, match="train was release, now all"):
+    with pytest.raises(Mistake, match="train was release, now all"):
         runs.settle(config(run_dir=tmp_path, train="all"))
 
 
@@ -176,7 +178,7 @@ def test_end_of_data(run, tmp_path):
                 raise StopIteration
             return super().__next__()
 
-    with pytest.raises(TrainingError, match="the data ended before step 3"):
+    with pytest.raises(Mistake, match="the data ended before step 3"):
         train(tmp_path, Short(), run)
 
 
@@ -202,7 +204,7 @@ def run_on_small_disk(folder: str):
 
     try:
         train(Path(folder), Filling(), steps=8, checkpoint_every=1, keep=9)
-    except TrainingError as error:
+    except Mistake as error:
         print(error)
 
 

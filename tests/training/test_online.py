@@ -8,15 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from stableavatar_jax.config import ConfigError, load_preset
-from stableavatar_jax.data.batches import DataError
+from stableavatar_jax.config import load_preset
+from stableavatar_jax.data.clips.dataset import BuildConfig, build
 from stableavatar_jax.data.config import WindowConfig
-from stableavatar_jax.data.dataset import BuildConfig, build
-from stableavatar_jax.data.tally import ClipError
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.training import dit, encode, loop, precompute, run
+from stableavatar_jax.encoding import online as encode
+from stableavatar_jax.encoding import precompute
+from stableavatar_jax.encoding.precompute import PrecomputeConfig
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.logs import read_rows
-from stableavatar_jax.training.precompute import PrecomputeConfig
+from stableavatar_jax.training.parts import dit
 from tests.data import made
 from tests.training import tiny
 
@@ -81,11 +83,11 @@ def test_a_run_on_clips_goes_on(prepared, tmp_path):
 
 def test_what_cannot_be_trained_on(tmp_path):
     for given, told in ({}, "neither is"), ({"data": tmp_path, "clips": tmp_path}, "both are"):
-        with pytest.raises(ConfigError, match=f"one of --data .* and --clips .* is needed, {told} given"):
+        with pytest.raises(Mistake, match=f"one of --data .* and --clips .* is needed, {told} given"):
             dit.open_data(config(**given))
     data = clips(tmp_path, 6)
     short = {"clips": data, "window": WindowConfig(frames=9, sizes=WINDOW.sizes)}
-    with pytest.raises(ClipError, match="6 frames, a window needs 9"):
+    with pytest.raises(Mistake, match="6 frames, a window needs 9"):
         dit.open_data(config(**short))
-    with pytest.raises(DataError, match="no items"):
+    with pytest.raises(Mistake, match="no items"):
         dit.open_data(config(**short, on_bad="skip"))

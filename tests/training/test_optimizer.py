@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.config import ConfigError
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training.state import OptimizerConfig, learning_rate, make_optimizer, matrices
 from tests.training import tiny
@@ -30,7 +30,7 @@ def test_how_a_run_ends_may_be_decided_late(tmp_path):
     runs.settle(begun)
     ending = dataclasses.replace(begun.optimizer, decay="linear", decay_start=5, decay_steps=5, floor=0.1)
     runs.settle(dataclasses.replace(begun, optimizer=ending))
-    with pytest.raises(ConfigError, match=r"optimizer.learning_rate was 0.001, now 0.5"):
+    with pytest.raises(Mistake, match=r"optimizer.learning_rate was 0.001, now 0.5"):
         runs.settle(dataclasses.replace(begun, optimizer=dataclasses.replace(ending, learning_rate=0.5)))
 
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.diffusion import flow, losses
-from stableavatar_jax.training import dit
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
+from stableavatar_jax.training.parts import dit
+from stableavatar_jax.training.parts.dit_step import Draws, gradients
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.step import Draws, gradients
 from tests.training import tiny
 
 PAIRS = 16

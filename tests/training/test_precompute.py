@@ -10,16 +10,15 @@ import pytest
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.config import load_preset
 from stableavatar_jax.data import __main__ as command
-from stableavatar_jax.data import pipeline
-from stableavatar_jax.data.batches import DataError
+from stableavatar_jax.data import iterator as pipeline
+from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.data.config import WindowConfig
-from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
-from stableavatar_jax.data.online import ClipSource, clip_window, window_arrays
-from stableavatar_jax.data.records import FIELDS, RecordReader
-from stableavatar_jax.data.tally import ClipError
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.training import precompute as module
-from stableavatar_jax.training.precompute import PrecomputeConfig, precompute
+from stableavatar_jax.data.sources.records import FIELDS, RecordReader
+from stableavatar_jax.encoding import precompute as module
+from stableavatar_jax.encoding.precompute import PrecomputeConfig, precompute
+from stableavatar_jax.encoding.windows import ClipSource, clip_window, window_arrays
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import AvatarConfig
 from tests.data import made
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
@@ -98,7 +97,7 @@ def test_the_reference_may_be_any_frame_of_the_clip(data, tmp_path):
     for row in (0, 1):  # both windows of a clip
         shown = RecordReader(tmp_path / "clip")[row]["reference_mean"]
         np.testing.assert_array_equal(shown, first[0]["reference_mean"])
-    with pytest.raises(DataError, match="reference"):
+    with pytest.raises(Mistake, match="reference"):
         precompute(config(data, tmp_path / "first", window=dataclasses.replace(WINDOW, reference="any")))
 
 
@@ -112,7 +111,7 @@ def test_what_is_there_is_kept(data, tmp_path):
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
     assert before.keys() == after.keys()
     assert sum(before[name] != after[name] for name in before) == 1
-    with pytest.raises(DataError, match="windows_per_clip 2, not 1"):
+    with pytest.raises(Mistake, match="windows_per_clip 2, not 1"):
         precompute(config(data, tmp_path, windows_per_clip=1))
 
 
@@ -140,14 +139,14 @@ def test_records_and_windows_go_through_the_same_loop(data, tmp_path, encoder):
 
 def test_clips_too_short(data, tmp_path):
     long = dataclasses.replace(WINDOW, frames=13)
-    with pytest.raises(ClipError, match="12 frames, a window needs 13"):
+    with pytest.raises(Mistake, match="12 frames, a window needs 13"):
         precompute(dataclasses.replace(config(data, tmp_path), window=long))
-    with pytest.raises(DataError, match=r"no clip is as long as a window, 13 frames: 2 clips left out \(2 too short\)"):
+    with pytest.raises(Mistake, match=r"no clip is as long as a window, 13 frames: 2 clips left out \(2 too short\)"):
         precompute(dataclasses.replace(config(data, tmp_path), window=long, on_bad="skip"))
 
 
 def test_encoders_are_asked_for(data, tmp_path):
-    with pytest.raises(DataError, match="give --checkpoint"):
+    with pytest.raises(Mistake, match="give --checkpoint"):
         precompute(dataclasses.replace(config(data, tmp_path), config=None))
 
 

@@ -14,15 +14,16 @@ import pytest
 from flax import traverse_util
 
 from stableavatar_jax.diffusion import losses
+from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
-from stableavatar_jax.models.lora import LoRAConfig
-from stableavatar_jax.sharding import MeshConfig
-from stableavatar_jax.training import dit, loop
+from stableavatar_jax.training import loop
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.parts import dit
+from stableavatar_jax.training.parts.dit_step import StepConfig, draw, gradients
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.step import StepConfig, draw, gradients
 from tests.params import random_params
 from tests.training import tiny
 

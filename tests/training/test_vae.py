@@ -11,15 +11,14 @@ from flax.traverse_util import flatten_dict
 import train
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.config import read_config, write_config
-from stableavatar_jax.data.dataset import BuildConfig, ClipDataset, build
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.models.vae import VAEConfig
+from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
+from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.models.config import AvatarConfig, VAEConfig
 from stableavatar_jax.packed import write_tensors
-from stableavatar_jax.sharding import MeshConfig
 from stableavatar_jax.training import run as runs
-from stableavatar_jax.training import vae as module
 from stableavatar_jax.training.logs import read_rows
-from stableavatar_jax.training.vae_loss import VAELossConfig, reconstruction_loss
+from stableavatar_jax.training.parts import vae as module
+from stableavatar_jax.training.parts.vae_loss import VAELossConfig, reconstruction_loss
 from tests.data import made
 from tests.training import tiny
 
@@ -29,7 +28,7 @@ STAGES = dataclasses.replace(SMALL, dim_mult=(1, 1), temporal_downsample=(True,)
 MODEL = dataclasses.replace(tiny.MODEL, vae=SMALL)
 PRESET = """
 import dataclasses
-from stableavatar_jax.training.vae import VAETrainConfig
+from stableavatar_jax.training.parts.vae import VAETrainConfig
 from tests.training.test_vae import MODEL
 config = VAETrainConfig(model=MODEL, batch=2)
 """

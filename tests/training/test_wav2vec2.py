@@ -13,19 +13,20 @@ import pytest
 import train
 from stableavatar_jax.checkpoint import check_params
 from stableavatar_jax.config import read_config
-from stableavatar_jax.data.clips import Clip
-from stableavatar_jax.data.dataset import write_clips
-from stableavatar_jax.models.avatar import AvatarConfig, abstract_params, part
-from stableavatar_jax.training import probe as probes
-from stableavatar_jax.training import wav2vec2 as module
+from stableavatar_jax.data.clips.clip import Clip
+from stableavatar_jax.data.clips.dataset import write_clips
+from stableavatar_jax.evaluation import probe as probes
+from stableavatar_jax.models.avatar import abstract_params, part
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.parts import wav2vec2 as module
 from tests.data import made
 from tests.training import tiny
 
 WAV2VEC2 = dataclasses.replace(tiny.MODEL.wav2vec2, conv_dims=(8,) * 7)
 MODEL = dataclasses.replace(tiny.MODEL, wav2vec2=WAV2VEC2)
 PRESET = """
-from stableavatar_jax.training.wav2vec2 import Wav2Vec2TrainConfig
+from stableavatar_jax.training.parts.wav2vec2 import Wav2Vec2TrainConfig
 from tests.training.test_wav2vec2 import MODEL
 config = Wav2Vec2TrainConfig(model=MODEL, batch=2)
 """

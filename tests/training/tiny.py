@@ -5,16 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from stableavatar_jax.models.audio_adapter import AudioAdapterConfig
-from stableavatar_jax.models.avatar import AvatarConfig
-from stableavatar_jax.models.clip_vision import CLIPVisionConfig
-from stableavatar_jax.models.dit import DiTConfig
-from stableavatar_jax.models.umt5 import UMT5Config
-from stableavatar_jax.models.wav2vec2 import Wav2Vec2Config
-from stableavatar_jax.sharding import MeshConfig
+from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.models.config import (
+    AudioAdapterConfig,
+    AvatarConfig,
+    CLIPVisionConfig,
+    DiTConfig,
+    UMT5Config,
+    Wav2Vec2Config,
+)
 from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig
-from stableavatar_jax.training.step import StepConfig
 
 MODEL = AvatarConfig(
     dit=DiTConfig(

@@ -1,0 +1,1 @@
+"""Raw clips to a data set."""

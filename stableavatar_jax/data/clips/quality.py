@@ -1,0 +1,169 @@
+"""What makes a clip fit for training, measured while it is prepared, and the limits that a clip must keep."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from stableavatar_jax.data.clips.clip import SOUND_SLACK
+from stableavatar_jax.data.clips.faces import Face
+from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.shapes import Float, UInt8
+
+THUMBNAIL = 48
+"""Rows and columns of the small grey pictures that cuts and backgrounds are measured on."""
+SILENCE = -100.0
+"""dBFS of nothing at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Measures of one clip."""
+
+    frames: int
+    fps: float
+    height: int
+    width: int
+    sound_seconds: float
+    sound_rate: int
+    uneven: float
+    """Seconds by which a frame is shown too early or too late for its number."""
+    cuts: int
+    """Places where the whole picture changes at once."""
+    face_found: float
+    """Share of frames with a face."""
+    face_score: float
+    """How sure the landmark model is, 0 to 1, mean over those frames."""
+    face_height: float
+    """Forehead to chin as a share of the picture's height, median."""
+    background: float
+    """Change from frame to frame along the upper and side borders of the picture, in grey levels of 255, median."""
+    loudness: float
+    """Root mean square of the sound in dBFS."""
+    mouth: float
+    """Spread of the opening of the mouth, as a share of the face's height."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a clip must keep to be used. The report has all measures, so other limits need no new preparation."""
+
+    fps: tuple[float, float] = (23.9, 31.0)
+    """Frames a second, lowest and highest."""
+    seconds: float = 2.0
+    """Shortest clip."""
+    uneven: float = 0.06
+    """Seconds; frames of uneven length drift from the sound."""
+    cuts: int = 0
+    """Most cuts."""
+    face_found: float = 0.95
+    """Smallest share of frames with a face."""
+    face_score: float = 0.8
+    """Least mean score of the face."""
+    face_height: float = 0.08
+    """Smallest face, as a share of the picture's height."""
+    background: float = 4.0
+    """Most change along the borders, in grey levels: a camera that moves."""
+    loudness: float = -50.0
+    """Quietest sound, dBFS."""
+    mouth: float = 0.004
+    """Least spread of the mouth's opening: it does not move."""
+
+    def faults(self, found: Quality) -> list[str]:
+        """What is wrong with a clip, in words; nothing where it may be used."""
+        seconds, sound = found.frames / found.fps, found.sound_seconds
+        checks = [
+            (not self.fps[0] <= found.fps <= self.fps[1], f"{found.fps:g} frames a second"),
+            (seconds < self.seconds, f"{seconds:.2f} s short"),
+            (abs(sound - seconds) > SOUND_SLACK, f"sound of {sound:.2f} s, not {seconds:.2f}"),
+            (found.uneven > self.uneven, f"frames up to {found.uneven:.2f} s out of time"),
+            (found.cuts > self.cuts, f"{found.cuts} cuts"),
+            (found.face_found < self.face_found, f"a face in {found.face_found:.0%} of its frames"),
+            (found.face_score < self.face_score, f"face score {found.face_score:.2f}"),
+            (found.face_height < self.face_height, f"face of {found.face_height:.0%} of the height"),
+            (found.background > self.background, f"background moves by {found.background:.1f}"),
+            (found.loudness < self.loudness, f"sound of {found.loudness:.0f} dBFS"),
+            (found.mouth < self.mouth, f"mouth moves by {found.mouth:.4f}"),
+        ]
+        return [fault for wrong, fault in checks if wrong]
+
+
+class Measurement:
+    """Gathers what `Quality` is made of, frame by frame."""
+
+    def __init__(self) -> None:
+        self._small: list[np.ndarray] = []
+        self._faces: list[Face | None] = []
+        self.size = (0, 0)
+        """Rows and columns of the pictures."""
+
+    def frame(self, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Look at a frame."""
+        self.size = pixels.shape[:2]
+        self._small.append(thumbnail(pixels))
+
+    def face(self, face: Face | None) -> None:
+        """Note what was found in it."""
+        self._faces.append(face)
+
+    def result(self, path: Path, fps: float, samples: Float[np.ndarray, "S"], sound_rate: int) -> Quality:
+        """The measures of the whole clip; `samples` are its sound at 16 kHz."""
+        found = [face for face in self._faces if face]
+        small = np.stack(self._small)
+        median = lambda values: float(np.median(values)) if len(values) else 0.0  # noqa: E731
+        return Quality(
+            frames=len(small), fps=fps, height=self.size[0], width=self.size[1],
+            sound_seconds=len(samples) / SAMPLE_RATE, sound_rate=sound_rate, uneven=uneven_time(path, fps),
+            cuts=count_cuts(small), background=border_motion(small),
+            face_found=len(found) / len(small), face_score=float(np.mean([f.score for f in found])) if found else 0.0,
+            face_height=median([f.height / self.size[0] for f in found]),
+            mouth=float(np.std([f.mouth for f in found])) if found else 0.0, loudness=loudness(samples),
+        )  # fmt: skip
+
+
+def thumbnail(pixels: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "n n"]:
+    """A small grey picture, 0 to 255: the means of a grid of rectangles."""
+    height, width, _ = pixels.shape
+    rows, columns = (np.linspace(0, n, THUMBNAIL + 1).astype(int)[:-1] for n in (height, width))
+    grey = pixels.mean(-1, dtype=np.float32)
+    areas = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
+    return np.add.reduceat(np.add.reduceat(grey, rows, 0), columns, 1) / areas.astype(np.float32)
+
+
+def count_cuts(small: Float[np.ndarray, "T n n"], change: float = 20.0, times: float = 5.0) -> int:
+    """Frames that differ from the one before by `change` grey levels on average, and `times` more than is usual."""
+    steps = np.abs(np.diff(small, axis=0)).mean((1, 2))
+    return int(np.count_nonzero((steps > change) & (steps > times * np.median(steps)))) if len(steps) else 0
+
+
+def border_motion(small: Float[np.ndarray, "T n n"]) -> float:
+    """Median over time of the change where the person seldom is: along the sides and the top, a tenth each."""
+    border = np.zeros(small.shape[1:], bool)
+    tenth = THUMBNAIL // 10
+    border[:tenth] = border[: THUMBNAIL // 2, :tenth] = border[: THUMBNAIL // 2, -tenth:] = True
+    steps = np.abs(np.diff(small[:, border], axis=0)).mean(1)
+    return float(np.median(steps)) if len(steps) else 0.0
+
+
+def loudness(samples: Float[np.ndarray, "S"]) -> float:
+    """Root mean square in dB of full scale."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return max(SILENCE, 10 * np.log10(power)) if power else SILENCE
+
+
+def uneven_time(path: Path, fps: float) -> float:
+    """Seconds by which the clock of a frame differs most from its number / fps."""
+    with av.open(path, metadata_errors="replace") as container:
+        stream = container.streams.video[0]
+        times = sorted(float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None and p.size)
+    if len(times) < 2:
+        return 0.0
+    error = np.array(times) - np.arange(len(times)) / fps
+    return float(np.ptp(error) / 2)
+
+
+def as_row(found: Quality) -> dict[str, int | float]:
+    """A quality as a row of a table, rounded for reading."""
+    return {name: round(value, 4) for name, value in dataclasses.asdict(found).items()}

@@ -1,0 +1,55 @@
+"""What was left out of a data set or filled in, and why: an error at once, or counted and logged, and never silent."""
+
+import logging
+from collections import Counter
+
+from stableavatar_jax.data.config import MissingMasks, OnBad
+from stableavatar_jax.errors import Mistake
+
+LOG = logging.getLogger(__name__)
+
+
+
+class Tally:
+    """Decides what becomes of a bad clip, and keeps count.
+
+    >>> tally = Tally(on_bad="skip")
+    >>> try: clip = read_clip(path)
+    ... except Mistake as error: tally.refuse(error)
+    >>> print(tally)  # 3 clips left out (2 damaged, 1 too short)
+    """
+
+    def __init__(self, on_bad: OnBad = "error", missing_masks: MissingMasks = "error"):
+        self.on_bad = on_bad
+        self.missing_masks = missing_masks
+        self.refused: Counter[str] = Counter()
+        """Clips left out, by reason."""
+        self._told: set[str] = set()
+        self.filled = 0
+        """Masks that were missing and are all ones, by the explicit option."""
+
+    def refuse(self, error: Mistake) -> None:
+        """Leave a clip out, counted and logged, where that is asked for; raise the error where it is not."""
+        reason = getattr(error, "reason", "damaged")
+        skip = self.missing_masks == "skip" if reason == "missing masks" else self.on_bad == "skip"
+        if not skip:
+            raise error
+        self.refused[reason] += 1
+        LOG.warning("left out: %s", error)
+
+    def refuse_quietly(self, reason: str) -> None:
+        """Count a clip that is left out as intended, such as by the limits of `prepare`."""
+        self.refused[reason] += 1
+
+    def fill(self, name: str, masks: int) -> None:
+        """Note that masks of a clip are all ones because they are missing; logged once a clip."""
+        self.filled += masks
+        if name in self._told:
+            return
+        self._told.add(name)
+        LOG.warning("%s: %d masks are missing and taken as all ones, as asked", name, masks)
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.most_common())
+        out = f"{self.refused.total()} clips left out" + (f" ({reasons})" if reasons else "")
+        return out + (f", {self.filled} missing masks taken as all ones" if self.filled else "")

@@ -1,0 +1,137 @@
+"""How well held-out characters speak held-out voices, and recordings of real people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from configs import demo
+from stableavatar_jax import media
+from stableavatar_jax.data.clips.dataset import ClipDataset
+from stableavatar_jax.evaluation import gates, video
+from stableavatar_jax.evaluation.report import finish, means
+from stableavatar_jax.evaluation.sheet import film_strips, save
+from stableavatar_jax.evaluation.video import Frames
+from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.shapes import Float
+from stableavatar_jax.world.align import find_poses
+from stableavatar_jax.world.draw import Pose, masks, render
+from stableavatar_jax.world.known import Known, speaking
+from stableavatar_jax.world.listening import from_sound, loudness
+from stableavatar_jax.world.measure import correlation, lip_psnr, mouth_opening, shut_at
+
+MAX_LAG = 5
+"""Frames either way in which the best lag is looked for."""
+SHUT = 0.15
+"""An opening below this is taken for a shut mouth in a generated picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talk:
+    """Make held-out characters speak held-out voices, and measure their mouths against the truth.
+
+    python -m stableavatar_jax.demo talk --clips HELD
+    python -m stableavatar_jax.demo talk --clips HELD --recordings speech-1.wav speech-2.wav
+    """
+
+    clips: Path
+    """Held-out clips of the world: their first frames, sounds and truth."""
+    recordings: tuple[Path, ...] = ()
+    """Sounds of which no truth is known, spoken by the clips' characters in place of the clips' own; measured against
+    the rule of `demo.world.listening`."""
+    seconds: float = 10.0
+    """Of each recording."""
+    number: int = 8
+    """Clips."""
+    captions: bool = False
+    """Describe each character to the model as its clip does; by default all have the prompt of `sample`."""
+    sample: SampleConfig = field(default_factory=lambda: demo.config)
+    """How videos are made, as in configs/demo.py. Picture and sound are those of the clips."""
+    output: Path = Path("outputs/talk")
+    """Folder for report.json and sheet.png, in which the true video stands over the generated one."""
+
+    def run(self) -> int:
+        """Make the videos, measure, print, write; returns 1 where a gate is missed."""
+        clips = speaking(ClipDataset(self.clips), len(self.recordings) or self.number)
+        about = {"checkpoint": str(self.sample.checkpoint), "steps": self.sample.steps, "captions": self.captions}
+        if self.recordings:
+            return self._spoken(clips, about)
+        made = [self._talk(known, known.clip.samples) for known in clips]
+        openings = [mouth_opening(frames, known.character).opening for frames, known in zip(made, clips, strict=True)]
+        rows = {}
+        for place, (frames, known, opening) in enumerate(zip(made, clips, openings, strict=True)):
+            others = [other.mouth.opening for other in clips[:place] + clips[place + 1 :]]
+            rows[known.clip.id] = measure(frames, opening, known, others)
+        strips = [strip for known, frames in zip(clips, made, strict=True) for strip in (known.frames(), frames)]
+        save(self.output / "sheet.png", film_strips(strips))
+        return finish(self.output, rows, means(rows), gates.TALK, about)
+
+    def _spoken(self, clips: Sequence[Known], about: dict[str, object]) -> int:
+        """The same for recordings without truth."""
+        rows, strips = {}, []
+        for place, path in enumerate(self.recordings):
+            known = clips[place % len(clips)]
+            samples = media.read_sound(path)[: round(self.seconds * SAMPLE_RATE)]
+            frames = self._talk(known, samples)
+            rows[path.name] = measure_recording(mouth_opening(frames, known.character).opening, samples)
+            strips.append(frames)
+        save(self.output / "sheet.png", film_strips(strips))
+        return finish(self.output, rows, means(rows), gates.RECORDINGS, about)
+
+    def _talk(self, known: Known, samples: Float[np.ndarray, "S"]) -> Frames:
+        prompt = known.clip.text if self.captions else self.sample.prompt
+        return video.talk(self.sample, known.picture, samples, prompt)
+
+
+def measure(
+    frames: Frames, opening: Float[np.ndarray, "T"], known: Known, others: Sequence[Float[np.ndarray, "S"]]
+) -> dict[str, float]:
+    """What is measured of a video, given the opening seen in it and the true openings of other clips.
+
+    `r` and `lag` (frames, either way) against the truth, `over_loudness` how much better than the loudness of the sound
+    as a predictor, `wrong_r` the mean r against the others; `lip_psnr` decibels against the character drawn with the
+    true mouth, and `shut_psnr` what a shut mouth would have; `shut` the share of p, b and m at which the mouth is shut,
+    and `shut_share` of all frames; `spread` the standard deviation in units of the true one.
+    """
+    length = min(len(opening), known.clip.frames)
+    seen, truth = opening[:length], known.mouth.opening[:length]
+    against = [correlation(seen[: len(other)], other[:length]).r for other in others]
+    r = correlation(seen, truth).r
+    closures = shut_at(known.phonemes, seen, known.clip.fps)
+    closures = closures[np.isfinite(closures)]
+    drawn, shut, lips = _true_mouths(frames[:length], known)
+    return {
+        "r": r,
+        "lag": float(abs(correlation(seen, truth, MAX_LAG).lag)),
+        "over_loudness": r - correlation(loudness(known.clip.samples, length, known.clip.fps), truth).r,
+        "wrong_r": float(np.mean(against)) if against else np.nan,
+        "lip_psnr": lip_psnr(frames[:length], drawn, lips),
+        "shut_psnr": lip_psnr(shut, drawn, lips),
+        "shut": float(np.mean(closures < SHUT)) if len(closures) else np.nan,
+        "shut_share": float(np.mean(seen < SHUT)),
+        "spread": float(seen.std() / truth.std()),
+    }
+
+
+def measure_recording(opening: Float[np.ndarray, "T"], samples: Float[np.ndarray, "S"]) -> dict[str, float]:
+    """`rule_r` and `rule_lag` against the rule's answer, `loudness_r` against loudness, `spread` as above."""
+    rule = from_sound(samples, len(opening))
+    return {
+        "rule_r": correlation(opening, rule).r,
+        "rule_lag": float(abs(correlation(opening, rule, MAX_LAG).lag)),
+        "loudness_r": correlation(opening, loudness(samples, len(opening))).r,
+        "spread": float(opening.std() / max(float(rule.std()), 1e-6)),
+    }
+
+
+def _true_mouths(frames: Frames, known: Known) -> tuple[Frames, Frames, Float[np.ndarray, "T H W"]]:
+    """The character drawn with the true mouth and with a shut one, the head where it is seen to be, and its lips."""
+    size, drawn, shut, lips = frames.shape[1], [], [], []
+    mouths = zip(known.mouth.opening.tolist(), known.mouth.width.tolist(), strict=True)
+    for pose, (opening, width) in zip(find_poses(frames, known.character), mouths, strict=False):
+        place = {"x": pose.x, "y": pose.y, "roll": pose.roll}
+        drawn.append(render(known.character, Pose(opening=opening, width=width, **place), size))
+        shut.append(render(known.character, Pose(**place), size))
+        lips.append(masks(known.character, pose, size)[1] / np.float32(255))
+    return np.stack(drawn), np.stack(shut), np.stack(lips)

@@ -1,0 +1,1 @@
+"""What is particular to the training of each part of the model."""

@@ -1,0 +1,193 @@
+"""One training step: what is random is drawn, the velocity's error is measured, the state moves on.
+
+A batch is a dict of arrays with rows on axis 0: `latents_mean`, `latents_logvar`, `reference_mean`,
+`reference_logvar` `[B F H W C]` (posteriors of the video and of its first frame alone), `text` `[B L E]` with
+`text_mask` `[B L]`, `image` `[B I G]`, `audio` `[B A V]`, `face_mask` and `lip_mask` `[B F H W]`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from einops import rearrange
+
+from stableavatar_jax.diffusion import flow, losses, masks
+from stableavatar_jax.diffusion.losses import LossConfig
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models import vae
+from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.shapes import Array, Bool, Float, Int, Key
+from stableavatar_jax.training.state import OptimizerConfig, TrainState, advance, clip_limit, join, learning_rate
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+
+LEVEL_BUCKETS = 5
+"""Noise levels are reported in so many equal ranges of 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """What a step draws and minimises; the defaults are the 1.3B release's."""
+
+    shift: float = 5.0
+    """Moves the noise levels drawn towards noise."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The loss."""
+    silent: float = 0.1
+    """Share of rows whose audio features are zeroed: the null of audio-native guidance."""
+    blind: float = 0.0
+    """Share of rows whose image features are zeroed (14B: 0.1)."""
+    clip_level: float = 0.3
+    """Share of steps in which every token reads the audio of the whole clip, not of its own frame alone."""
+    accumulate: int = 1
+    """Parts a batch is worked through in, one after another; their gradients are averaged."""
+
+    def __post_init__(self):
+        for name in ("silent", "blind", "clip_level"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise Mistake(f"{name} is {getattr(self, name)}, a share of 0 to 1 is needed")
+        if self.accumulate < 1:
+            raise Mistake(f"accumulate is {self.accumulate}, 1 or more is needed")
+
+
+class Draws(NamedTuple):
+    """All that is random in a step. All but `clip_level` belong to rows: the release has one row on each device."""
+
+    posterior: Float[Array, "B F H W C"]
+    """Standard normal noise of the video's posterior."""
+    reference_posterior: Float[Array, "B F H W C"]
+    """The same for the reference."""
+    noise: Float[Array, "B F H W C"]
+    """What the video is carried towards."""
+    level: Float[Array, "B"]
+    """Noise level."""
+    branch: Int[Array, "B"]
+    """Mask branch, an index in `losses.BRANCHES`."""
+    silent: Bool[Array, "B"]
+    blind: Bool[Array, "B"]
+    clip_level: Bool[Array, ""]
+
+
+def draw(key: Key[Array, ""], shape: tuple[int, ...], config: StepConfig) -> Draws:
+    """The draws of a step on latents of shape `[B F H W C]`."""
+    keys, rows = jax.random.split(key, 8), shape[0]
+    normal = lambda key: jax.random.normal(key, shape)  # noqa: E731
+    return Draws(
+        normal(keys[0]), normal(keys[1]), normal(keys[2]),
+        level=flow.draw_noise_level(keys[3], rows, config.shift),
+        branch=losses.branch_of(jax.random.uniform(keys[4], (rows,)), config.loss),
+        silent=jax.random.bernoulli(keys[5], config.silent, (rows,)),
+        blind=jax.random.bernoulli(keys[6], config.blind, (rows,)),
+        clip_level=jax.random.bernoulli(keys[7], config.clip_level),
+    )
+
+
+def row_losses(
+    model: DiT, variables: Mapping[str, Any], batch: Batch, draws: Draws, config: LossConfig
+) -> dict[str, Float[Array, "B"]]:
+    """Each row's `reconstruction`, `motion` and plain squared error `mse`."""
+    batch = {name: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in batch.items()}
+    x0 = vae.reparameterise(batch["latents_mean"], batch["latents_logvar"], draws.posterior)
+    given = vae.reparameterise(batch["reference_mean"], batch["reference_logvar"], draws.reference_posterior)
+    rows, frames, height, width, _ = x0.shape
+    mask = jnp.broadcast_to(masks.first_frame_given((frames, height, width)), (rows, frames, height, width, 4))
+    velocity: Any = model.apply(
+        variables,
+        flow.add_noise(x0, draws.noise, draws.level),
+        flow.LEVELS * draws.level,
+        jnp.concatenate([mask, given], -1),
+        batch["text"],
+        batch["text_mask"],
+        jnp.where(draws.blind[:, None, None], 0, batch["image"]),
+        jnp.where(draws.silent[:, None, None], 0, batch["audio"]),
+        clip_level=draws.clip_level,
+    )
+    target = flow.target_velocity(x0, draws.noise)
+    weight = losses.branch_weight(draws.branch, batch["face_mask"], batch["lip_mask"])
+    return {
+        "reconstruction": losses.squared_error(velocity, target, weight),
+        "motion": losses.motion_error(velocity, target, config.motion_axis),
+        "mse": losses.squared_error(velocity, target),
+    }
+
+
+def gradients(
+    model: DiT, state: TrainState, batch: Batch, draws: Draws, config: StepConfig
+) -> tuple[Any, dict[str, Float[Array, "B"]]]:
+    """Gradients of the loss by `state.params`, and the losses of the rows.
+
+    With `accumulate` the batch goes through in parts; the average of their gradients is the whole batch's.
+    """
+
+    def loss(params, batch, draws):
+        rows = row_losses(model, join(params, state.frozen), batch, draws, config.loss)
+        return losses.combine(rows["reconstruction"].mean(), rows["motion"].mean(), config.loss), rows
+
+    def part(total, inputs):
+        batch, draws = inputs
+        (_, rows), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, draws)
+        return jax.tree.map(lambda t, g: t + g / config.accumulate, total, grads), rows
+
+    if config.accumulate == 1:
+        (_, rows), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, draws)
+        return grads, rows
+    parts = config.accumulate
+    if draws.level.size % parts:
+        raise Mistake(f"a batch of {draws.level.size} rows cannot go through in {parts} equal parts")
+    # Row b * parts + a goes to part a, so that the rows of a part lie on all devices as those of the batch do.
+    fold = lambda x: rearrange(x, "(B A) ... -> A B ...", A=parts)  # noqa: E731
+    by_row = Draws(*(jnp.broadcast_to(x, parts) if x.ndim == 0 else fold(x) for x in draws))
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    grads, rows = jax.lax.scan(part, zeros, (jax.tree.map(fold, dict(batch)), by_row))
+    return grads, jax.tree.map(lambda x: rearrange(x, "A B -> (B A)"), rows)
+
+
+def measure(rows: dict[str, Array], draws: Draws, grads: Any, state: TrainState, config: StepConfig,
+            optimizer: OptimizerConfig) -> Metrics:
+    """What is reported of a step: scalars, and for each mask branch and range of noise levels the mean over its rows
+    (NaN where it has none)."""
+    norm = optax.tree.norm(grads)
+    reconstruction, motion = rows["reconstruction"].mean(), rows["motion"].mean()
+    metrics = {
+        "loss": losses.combine(reconstruction, motion, config.loss),
+        "reconstruction": reconstruction,
+        "motion": motion,
+        "gradient_norm": norm,
+        "clip": clip_limit(norm, state.step, optimizer),
+        "learning_rate": jnp.asarray(learning_rate(optimizer)(state.step), jnp.float32),
+    }
+    mean = lambda x, chosen: jnp.where(chosen, x, 0).sum() / chosen.sum()  # noqa: E731
+    for i, name in enumerate(losses.BRANCHES):
+        metrics[f"loss_{name}"] = mean(rows["reconstruction"], draws.branch == i)
+    bucket = jnp.minimum((draws.level * LEVEL_BUCKETS).astype(jnp.int32), LEVEL_BUCKETS - 1)
+    for i in range(LEVEL_BUCKETS):
+        name = f"mse_level_{i / LEVEL_BUCKETS:.1f}_{(i + 1) / LEVEL_BUCKETS:.1f}"
+        metrics[name] = mean(rows["mse"], bucket == i)
+    return metrics
+
+
+def make_train_step(
+    model: DiT,
+    config: StepConfig,
+    optimizer: OptimizerConfig,
+    transformation: optax.GradientTransformation,
+    *,
+    seed: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """`step(state, batch) -> (state, metrics)`, a pure function; randomness is folded from the seed and the step.
+
+    The caller jits it, giving the old state away (`donate_argnums=0`); it compiles once for each shape of a batch.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        draws = draw(key, batch["latents_mean"].shape, config)
+        grads, rows = gradients(model, state, batch, draws, config)
+        metrics = measure(rows, draws, grads, state, config, optimizer)
+        return advance(state, grads, transformation, optimizer.ema), metrics
+
+    return step

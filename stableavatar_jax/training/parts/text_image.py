@@ -1,0 +1,118 @@
+"""Training the text and the image encoder on pictures of clips and their prompts: options, run, data and export."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stableavatar_jax.data.clips.dataset import ClipDataset
+from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
+from stableavatar_jax.data.sources.pictures import PictureConfig, PictureSource
+from stableavatar_jax.encoding.encoders import tokenize
+from stableavatar_jax.models.avatar import part
+from stableavatar_jax.models.clip_vision import resize_bicubic
+from stableavatar_jax.models.config import with_dtype
+from stableavatar_jax.models.contrast import Compared, Contrast
+from stableavatar_jax.shapes import Array, Float
+from stableavatar_jax.training.logs import note
+from stableavatar_jax.training.loop import Validate
+from stableavatar_jax.training.parts.contrast_loss import contrastive_loss
+from stableavatar_jax.training.parts.networks import Params, PartConfig, average, open_clip_set, prepare_parts
+from stableavatar_jax.training.run import Run, best_state, write_parts
+from stableavatar_jax.training.state import TrainState
+
+TRAINED = "umt5", "clip_vision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodersTrainConfig(PartConfig):
+    """Train the text and the image encoder together, to know which prompt is of which picture; the same command goes on
+    where it stopped.
+
+    python train.py --part encoders --config configs/demo_encoders.py --clips DIR --run-dir DIR --steps N
+    """
+
+    batch: int = 64
+    """Rows of a step, over all devices together; each is compared with all the others."""
+    pictures: PictureConfig = field(default_factory=PictureConfig)
+
+
+Config = EncodersTrainConfig
+
+
+def prepare(config: EncodersTrainConfig) -> Run:
+    """The run of a config; raises ValueError where the batch cannot be spread over the devices."""
+    model = with_dtype(config.model, config.dtype, "float32")
+    networks: dict[str, Any] = {name: part(model, name) for name in TRAINED}
+    networks["contrast"] = Contrast(model.clip_vision.embedding_dim, model.umt5.dim, model.clip_vision.dim)
+
+    def loss(params: Params, batch: Mapping[str, Array], key: Array) -> tuple[Float[Array, ""], dict[str, Array]]:
+        return contrastive_loss(compare(networks, params, batch), batch["ids"])
+
+    return prepare_parts(config, networks, loss)
+
+
+def compare(networks: Mapping[str, Any], params: Params, batch: Mapping[str, Array]) -> Compared:
+    """Prompts and pictures of a batch, read as the transformer is given them."""
+    ids, mask = batch["ids"], batch["text_mask"]
+    texts = networks["umt5"].apply({"params": params["umt5"]}, ids, mask)
+    pixels = batch["picture"].astype(jnp.float32) / 127.5 - 1
+    pictures = networks["clip_vision"].apply({"params": params["clip_vision"]}, pixels)
+    return networks["contrast"].apply({"params": params["contrast"]}, texts, mask, pictures)
+
+
+def open_source(config: EncodersTrainConfig, clips: ClipDataset) -> PictureSource:
+    """The pictures of clips, and their prompts as tokens. Raises ValueError where the tokenizer does not fit."""
+    prompts = list(clips.prompts)
+    tokens = zip(*tokenize(prompts, config.model, config.checkpoint), strict=True)
+    return PictureSource(clips, config.pictures, dict(zip(prompts, tokens, strict=True)))
+
+
+def open_data(config: EncodersTrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
+    """Endless batches of pictures and prompts. Raises Mistake, Mistake, Mistake."""
+    source = open_source(config, open_clip_set(config.clips))
+    return open_batches(source, batch=config.batch, seed=config.seed, host=host, hosts=hosts)
+
+
+MOST = 256
+"""Clips that a validation compares."""
+
+
+def make_validate(run: Run) -> Validate:
+    """What finds the held-out clips' prompts by a picture of each, among those of all, with the average:
+    `RUN/validation.csv`. Raises Mistake, Mistake.
+    """
+    config: EncodersTrainConfig = run.config
+    source = open_source(config, open_clip_set(config.held_out or config.clips))
+    chosen = np.linspace(0, len(source.clips) - 1, min(MOST, len(source.clips))).astype(int)
+    items = [source.middle(int(item)) for item in chosen]
+    held_out = {name: jnp.asarray(np.stack([item[name] for item in items])) for name in ("ids", "text_mask")}
+    size = config.model.clip_vision.image_size  # clips of any size in one batch
+    pictures = [resize_bicubic(jnp.asarray(item["picture"], jnp.float32)[None], size) for item in items]
+    held_out["picture"] = jnp.concatenate(pictures)
+
+    @jax.jit
+    def measure(params: Params, batch: Mapping[str, Array]) -> dict[str, Array]:
+        loss, measured = contrastive_loss(compare(run.model, params, batch), batch["ids"])
+        return {"loss": loss, **measured}
+
+    def validate(step: int, state: TrainState) -> None:
+        measured = jax.device_get(measure(average(state), held_out))
+        note(config.run_dir / "validation.csv", step, {name: float(value) for name, value in measured.items()})
+
+    return validate
+
+
+def export(config: EncodersTrainConfig, output: Path) -> tuple[int, None]:
+    """Write the best checkpoint's average of both encoders as parts of a model directory; return the checkpoint's step.
+
+    What compares them is left behind. Raises Mistake, Mistake, Mistake.
+    """
+    state = best_state(prepare(config))
+    params = average(state)
+    write_parts(output, config, {name: params[name] for name in TRAINED})
+    return int(state.step), None

@@ -1,0 +1,198 @@
+"""Training the video autoencoder on crops of clips: its options, loss, run, data and export."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from stableavatar_jax.data.clips.clip import Clip
+from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
+from stableavatar_jax.data.sources.crops import CropConfig, CropSource, decode
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import with_dtype
+from stableavatar_jax.models.vae import VAE, sample
+from stableavatar_jax.shapes import Array, Bool, Float, UInt8
+from stableavatar_jax.training.logs import note
+from stableavatar_jax.training.loop import Validate
+from stableavatar_jax.training.parts.networks import Params, PartConfig, average, open_clip_set, prepare_parts
+from stableavatar_jax.training.parts.vae_loss import VAELossConfig, decibels, reconstruction_loss
+from stableavatar_jax.training.run import Run, best_state, write_parts
+from stableavatar_jax.training.state import TrainState
+
+SURE = -6.0  # log variance of a fresh VAE's latents: at 0 the noise would be as large as they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETrainConfig(PartConfig):
+    """Train the video autoencoder on clips; the same command goes on where it stopped.
+
+    python train.py --part vae --config configs/demo_vae.py --clips DIR --run-dir DIR --steps N
+    """
+
+    FREE = PartConfig.FREE | {"crop.cache"}
+
+    train: Literal["all", "decoder"] = "all"
+    """What is trained. The decoder alone leaves the latents as they are, and so what was trained on them."""
+    noise: float = 0.0
+    """Spread of noise added to the latents, in units of their own: a decoder forgives a DiT what it has seen."""
+    crop: CropConfig = field(default_factory=CropConfig)
+    loss: VAELossConfig = field(default_factory=VAELossConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.train == "decoder" and self.optimizer.weight_decay:
+            raise Mistake("--train decoder needs --optimizer.weight-decay 0, or the encoder would decay too")
+
+
+Config = VAETrainConfig
+
+
+def network(config: VAETrainConfig) -> VAE:
+    """The autoencoder as it is trained: its latents are the raw ones, which are normalised only when it is exported."""
+    vae = config.model.vae
+    raw = dataclasses.replace(vae, latents_mean=(0.0,) * vae.z_dim, latents_std=(1.0,) * vae.z_dim)
+    return VAE(with_dtype(raw, config.dtype, "float32"))
+
+
+def prepare(config: VAETrainConfig) -> Run:
+    """The run of a config; raises ValueError where the batch cannot be spread over the devices."""
+    vae = network(config)
+    apply: Any = vae.apply
+
+    def loss(params: Params, batch: Mapping[str, Array], key: Array) -> tuple[Float[Array, ""], dict[str, Array]]:
+        video = centred(batch["video"])
+        mean, logvar, _ = apply({"params": params["vae"]}, video, method="encode")
+        if config.train == "decoder":  # nothing flows back: the encoder costs a forward pass, and stays
+            mean, logvar = jax.lax.stop_gradient((mean, logvar))
+        draws = jax.random.split(key)
+        z = sample(draws[0], mean, logvar)
+        z += config.noise * jax.lax.stop_gradient(mean.std()) * jax.random.normal(draws[1], z.shape)
+        given, _ = apply({"params": params["vae"]}, z, method="decode_unclipped")
+        return reconstruction_loss(video, given, mean, logvar, batch["face_mask"], batch["lip_mask"], config.loss)
+
+    return prepare_parts(config, {"vae": vae}, loss, start=lambda params: {"vae": one_frame_start(params["vae"])})
+
+
+def one_frame_start(params: Params) -> Params:
+    """Fresh weights as if every frame were a picture: convolutions read their own frame alone, and time is halved by
+    taking the later of two frames and doubled by repeating it. What is then learned from pictures holds for videos.
+
+    Kernels get unit gain, which PyTorch's way of drawing them lacks. The latents begin nearly certain (`SURE`).
+    """
+
+    def start(path, leaf):
+        names = [getattr(key, "key", None) for key in path]
+        if names[-1] != "kernel" or leaf.ndim < 4:
+            return leaf
+        if leaf.ndim == 4:  # a convolution within frames
+            return leaf * math.sqrt(3)
+        own = leaf[-1] * math.sqrt(3 * leaf.shape[0])
+        if "time_conv" in names:  # [1, 1, in, out], out being in, or twice that where frames double
+            own = jnp.tile(jnp.eye(own.shape[-2]), own.shape[-1] // own.shape[-2])[None, None]
+        return jnp.zeros_like(leaf).at[-1].set(own)
+
+    params = jax.tree_util.tree_map_with_path(start, params)
+    moments = params["moments"]
+    channels = moments["bias"].size // 2
+    return params | {"moments": moments | {"bias": moments["bias"].at[channels:].set(SURE)}}
+
+
+def centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Pixels 0..255 as -1..1."""
+    return pixels.astype(jnp.float32) / 127.5 - 1
+
+
+def open_source(config: VAETrainConfig) -> CropSource:
+    """The crops a run trains on. Raises Mistake, Mistake."""
+    return CropSource(open_clip_set(config.clips), config.crop, Tally(config.on_bad))
+
+
+def open_data(config: VAETrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
+    """Endless batches of crops. Raises Mistake, Mistake, Mistake."""
+    return open_batches(open_source(config), batch=config.batch, seed=config.seed, host=host, hosts=hosts)
+
+
+SHOWN, MEASURED = 16, 256
+"""Clips that a validation gives back, and over whose latents the spread is measured."""
+
+
+def make_validate(run: Run) -> Validate:
+    """What gives back whole pictures of the held-out clips with the average: `RUN/validation.csv` has the measures,
+    `RUN/validation/STEP.png` the last frame of each clip above what was made of it. Raises Mistake, Mistake.
+    """
+    config: VAETrainConfig = run.config
+    apply: Any = run.model["vae"].apply
+    clips = open_clip_set(config.held_out or config.clips)
+    held_out = [middle(clips[number], config.crop.frames) for number in spread(len(clips), SHOWN)]
+
+    @jax.jit
+    def give_back(params: Params, video: Array) -> tuple[Array, Array]:
+        """Pixels 0..255, and the squared error of those in -1..1."""
+        mean, _, _ = apply({"params": params["vae"]}, centred(video), method="encode")
+        given, _ = apply({"params": params["vae"]}, mean, method="decode")
+        return jnp.rint((given + 1) * 127.5).astype(jnp.uint8), jnp.square(given - centred(video))
+
+    def validate(step: int, state: TrainState) -> None:
+        pairs = [jax.device_get(give_back(average(state), video[None])) for video, _ in held_out]
+        lips = [error[0][mask] for (_, error), (_, mask) in zip(pairs, held_out, strict=True)]
+        errors = {"psnr": np.mean([error.mean() for _, error in pairs]), "lip_psnr": np.concatenate(lips).mean()}
+        measured = {name: float(decibels(jnp.float32(error))) for name, error in errors.items()}
+        note(config.run_dir / "validation.csv", step, measured)
+        columns = [np.concatenate([video[-1], given[0, -1]])
+                   for (video, _), (given, _) in zip(held_out, pairs, strict=True)]
+        path = config.run_dir / "validation" / f"{step}.png"
+        path.parent.mkdir(exist_ok=True)
+        rows = min(map(len, columns))
+        Image.fromarray(np.concatenate([column[:rows] for column in columns], axis=1)).save(path)
+
+    return validate
+
+
+def middle(clip: Clip, frames: int) -> tuple[UInt8[np.ndarray, "T H W 3"], Bool[np.ndarray, "T H W"]]:
+    """Frames in the middle of a clip, cut to whole latents, and their lips."""
+    frames = min(frames, 1 + (clip.frames - 1) // 4 * 4)
+    pixels, _, lips = decode(clip, (clip.frames - frames) // 2, frames)
+    height, width = (size // 8 * 8 for size in pixels.shape[1:3])
+    return pixels[:, :height, :width], np.unpackbits(lips, axis=-1).astype(bool)[:, :height, :width]
+
+
+def export(config: VAETrainConfig, output: Path) -> tuple[int, None]:
+    """Write the best checkpoint's average as part of a model directory, with the spread of its latents; return the
+    checkpoint's step. Raises Mistake, Mistake, Mistake, Mistake.
+    """
+    run = prepare(config)
+    state = best_state(run)
+    params = average(state)["vae"]
+    if config.train == "all":
+        mean, std = latent_spread(run.model["vae"], params, config)
+        vae = dataclasses.replace(config.model.vae, latents_mean=mean, latents_std=std)
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, vae=vae))
+    write_parts(output, config, {"vae": params})
+    return int(state.step), None
+
+
+def latent_spread(vae: VAE, params: Params, config: VAETrainConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each raw latent channel over whole pictures of up to `MEASURED` clips."""
+    apply: Any = vae.apply
+    encode = jax.jit(lambda video: apply({"params": params}, centred(video), method="encode")[0])
+    clips = open_clip_set(config.clips)
+    videos = (middle(clips[number], config.crop.frames)[0] for number in spread(len(clips), MEASURED))
+    latents = np.concatenate([np.asarray(encode(video[None])).reshape(-1, vae.config.z_dim) for video in videos])
+    return _values(latents.mean(0)), _values(np.maximum(latents.std(0), 1e-3))
+
+
+def spread(clips: int, most: int) -> list[int]:
+    """Up to so many numbers of clips, spread evenly."""
+    return np.unique(np.linspace(0, clips - 1, min(most, clips)).astype(int)).tolist()
+
+
+def _values(array: np.ndarray) -> tuple[float, ...]:
+    return tuple(round(float(x), 4) for x in array)

@@ -1,0 +1,127 @@
+"""The world as a data set: clips with pictures, masks, sound and all that is known of them."""
+
+import io
+import json
+import multiprocessing
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stableavatar_jax.data.clips.clip import Clip
+from stableavatar_jax.data.clips.dataset import write_clips
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.draw import Pose, masks, render
+from stableavatar_jax.world.motion import draw_poses, speech_energy
+from stableavatar_jax.world.mouth import from_phonemes
+from stableavatar_jax.world.recording import draw_recording
+from stableavatar_jax.world.voices import Split
+
+FPS = 25
+SEEDS = 10_000
+"""A seed has so many characters of its own."""
+TEST_CHARACTERS = 10_000_000
+"""Where the seeds of held-out characters begin."""
+AHEAD = 128
+"""Clips that may be drawn and not yet written; more would fill the memory where writing is slow."""
+REST = tuple(field.name for field in fields(Pose) if field.name not in ("opening", "width"))
+"""What `labels` calls poses: a list of these for every frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildWorldConfig:
+    """Draw talking characters and write them as a data set of clips, like `data build` does with real ones."""
+
+    output: Path
+    """Folder for the data set; must not exist."""
+    characters: int = 640
+    """How many; each is another one."""
+    clips: int = 1
+    """Clips of each character, with other voices and sentences."""
+    seconds: float = 5.0
+    """Length of a clip; it has a frame more than that."""
+    size: int = 96
+    """Pixels on a side."""
+    seed: int = 0
+    """Another seed has other characters, voices, sentences and motion."""
+    split: Split = "train"
+    """`test` has characters, voices and sentences that `train` never has."""
+    still: bool = False
+    """Nothing but the mouth moves: to try whether something can be learned at all."""
+    workers: int = 2
+    """Processes."""
+
+    def __post_init__(self):
+        if not 1 <= self.characters <= SEEDS or not 0 <= self.seed < TEST_CHARACTERS // SEEDS or self.clips < 1:
+            raise Mistake(f"characters is 1 to {SEEDS}, seed 0 to {TEST_CHARACTERS // SEEDS - 1}, clips 1 or more")
+
+    @property
+    def frames(self) -> int:
+        """Of a clip."""
+        return round(self.seconds * FPS) + 1
+
+
+def build_world(config: BuildWorldConfig) -> int:
+    """Write the data set; returns the number of clips. Raises Mistake where it cannot be written."""
+    jobs = [(config, number, take) for number in range(config.characters) for take in range(config.clips)]
+
+    def clips() -> Iterator[Clip]:
+        with multiprocessing.get_context("spawn").Pool(config.workers) as pool:
+            for first in range(0, len(jobs), AHEAD):
+                yield from pool.imap(_make, jobs[first : first + AHEAD], chunksize=2)
+
+    return write_clips(config.output, clips, total=len(jobs))
+
+
+def make_clip(config: BuildWorldConfig, number: int, take: int = 0) -> Clip:
+    """The clip of a character; it follows from the configuration's seed and split and these numbers alone."""
+    held_out = config.split == "test"
+    character = draw_character(TEST_CHARACTERS * held_out + SEEDS * config.seed + number)
+    rng = np.random.default_rng((0x3011D, held_out, config.seed, number, take))
+    recording = draw_recording(rng, config.split, config.frames / FPS)
+    mouth = from_phonemes(recording.phonemes, config.frames, FPS)
+    energy = speech_energy(recording.samples, SAMPLE_RATE, config.frames, FPS)
+    poses = draw_poses(mouth, energy, rng, FPS, config.still)
+    faces, lips = zip(*(masks(character, pose, config.size) for pose in poses), strict=True)
+    labels = {
+        "character": character.seed,
+        "voice": recording.voice,
+        "opening": [pose.opening for pose in poses],
+        "width": [pose.width for pose in poses],
+        "phonemes": [[p.symbol, round(p.start, 4), round(p.end, 4)] for p in recording.phonemes],
+        "poses": [[getattr(pose, name) for name in REST] for pose in poses],
+    }
+    return Clip(
+        id=f"{config.split}/{config.seed}/{number:04d}-{take}", kind="talking", fps=float(FPS), frames=config.frames,
+        height=config.size, width=config.size, sound_rate=SAMPLE_RATE,
+        images=tuple(png(render(character, pose, config.size)) for pose in poses),
+        face_masks=tuple(map(png, faces)), lip_masks=tuple(map(png, lips)),
+        sound=wav(recording.samples), prompt=character.caption, labels=json.dumps(labels, ensure_ascii=False),
+    )  # fmt: skip
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A picture as PNG, compressed little and quickly."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def wav(samples: np.ndarray) -> bytes:
+    """A sound in -1..1 at 16 kHz as 16-bit WAV."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes(np.rint(samples * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def _make(job: tuple[BuildWorldConfig, int, int]) -> Clip:
+    return make_clip(*job)
