@@ -13,7 +13,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.config import RunConfig
 
-PARTS = ("dit", "vae", "wav2vec2", "encoders")
+PARTS = ("dit", "vae", "wav2vec2", "text_image")
 """What `--part` can name: modules of `stableavatar_jax.training`, each with its `Config`, `prepare`, `open_data`,
 `make_validate` and `export`. They are imported by name: a machine that trains one may lack what another needs."""
 
@@ -46,7 +46,7 @@ def module(part: str) -> Any:
     """The module that trains a part; raises Mistake."""
     if part not in PARTS:
         raise Mistake(f"--part {part}: one of {', '.join(PARTS)} is needed")
-    return importlib.import_module(f"stableavatar_jax.training.{part}")
+    return importlib.import_module(f"stableavatar_jax.training.parts.{part}")
 
 
 def train(part: Any, config: RunConfig) -> int:

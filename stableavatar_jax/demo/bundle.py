@@ -7,6 +7,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.world.build import TEST_CHARACTERS
 from stableavatar_jax.world.character import draw_character

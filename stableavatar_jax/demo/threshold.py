@@ -15,7 +15,7 @@ from stableavatar_jax.evaluation.video import load_codec
 class Threshold:
     """Measure what `check` takes for near, and write it beside the weights.
 
-    python -m stableavatar_jax.demo.world build --output HELD --characters 200 --split test --seconds 0
+    python -m stableavatar_jax.world build --output HELD --characters 200 --split test --seconds 0
     python -m stableavatar_jax.demo threshold --clips HELD
     """
 

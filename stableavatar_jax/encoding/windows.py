@@ -14,7 +14,7 @@ from stableavatar_jax.data.order import Batch
 from stableavatar_jax.data.sources.windows import Window, check_window, even_length, read_window
 from stableavatar_jax.diffusion.masks import latent_masks
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT, SAMPLE_RATE
 from stableavatar_jax.shapes import Float, UInt8
 
 

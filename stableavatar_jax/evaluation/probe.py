@@ -22,6 +22,7 @@ from stableavatar_jax.config import parse, read_config
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.sources.speech import Speech, read_speech
+from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Float

@@ -13,6 +13,7 @@ from stableavatar_jax.evaluation import gates, video
 from stableavatar_jax.evaluation.report import finish, means
 from stableavatar_jax.evaluation.sheet import film_strips, save
 from stableavatar_jax.evaluation.video import Frames
+from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.world.align import find_poses
@@ -39,7 +40,7 @@ class Talk:
     """Held-out clips of the world: their first frames, sounds and truth."""
     recordings: tuple[Path, ...] = ()
     """Sounds of which no truth is known, spoken by the clips' characters in place of the clips' own; measured against
-    the rule of `demo.world.listening`."""
+    the rule of `world.listening`."""
     seconds: float = 10.0
     """Of each recording."""
     number: int = 8

@@ -1,4 +1,4 @@
-"""`python -m stableavatar_jax.demo.world`: the world of talking characters, as data and as pictures."""
+"""`python -m stableavatar_jax.world`: the world of talking characters, as data and as pictures."""
 
 import logging
 import sys
@@ -11,10 +11,10 @@ from stableavatar_jax.errors import Mistake
 
 ABOUT = """A world of talking characters that knows how far each mouth is open.
 
-    python -m stableavatar_jax.demo.world build --output CLIPS --characters 640 --split train
-    python -m stableavatar_jax.demo.world sheet --output sheet.png
-    python -m stableavatar_jax.demo.world sheet --clips CLIPS --number 3 --output clip.png
-    python -m stableavatar_jax.demo.world fit"""
+    python -m stableavatar_jax.world build --output CLIPS --characters 640 --split train
+    python -m stableavatar_jax.world sheet --output sheet.png
+    python -m stableavatar_jax.world sheet --clips CLIPS --number 3 --output clip.png
+    python -m stableavatar_jax.world fit"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands: dict[str, Callable[..., Any]] = {"build": BuildWorldConfig, "sheet": SheetConfig, "fit": FitConfig}
     try:
         config = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="python -m stableavatar_jax.demo.world", args=argv, description=ABOUT
+            commands, prog="python -m stableavatar_jax.world", args=argv, description=ABOUT
         )
         match config:
             case BuildWorldConfig():

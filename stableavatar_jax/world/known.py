@@ -42,7 +42,7 @@ class Known(NamedTuple):
 def read_known(clip: Clip) -> Known:
     """The truth in a clip's labels. Raises ValueError for a clip that the world did not make."""
     if not clip.labels:
-        raise Mistake(f"{clip.id}: no labels; make clips with `python -m stableavatar_jax.demo.world build`")
+        raise Mistake(f"{clip.id}: no labels; make clips with `python -m stableavatar_jax.world build`")
     labels = json.loads(clip.labels)
     mouth = Mouth(*(np.array(labels[name], np.float32) for name in ("opening", "width")))
     phonemes = tuple(Phoneme(*phoneme) for phoneme in labels["phonemes"])

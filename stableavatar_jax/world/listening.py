@@ -117,5 +117,5 @@ def _filters() -> Float[np.ndarray, "40 257"]:
 @functools.cache
 def read_rule() -> tuple[Float[np.ndarray, "360"], float]:
     """The weights of the features, and what is added."""
-    with resources.files("stableavatar_jax.demo.world").joinpath(RULE).open("rb") as file, np.load(file) as rule:
+    with resources.files("stableavatar_jax.world").joinpath(RULE).open("rb") as file, np.load(file) as rule:
         return rule["weights"], float(rule["bias"])

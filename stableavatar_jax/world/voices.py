@@ -48,7 +48,7 @@ class Voice:
 @functools.cache
 def _all_sentences() -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    text = resources.files("stableavatar_jax.demo.world").joinpath("sentences.txt").read_text(encoding="utf-8")
+    text = resources.files("stableavatar_jax.world").joinpath("sentences.txt").read_text(encoding="utf-8")
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.startswith("["):
             current = found.setdefault(line[1:-1], [])

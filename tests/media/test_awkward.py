@@ -8,6 +8,7 @@ from PIL import Image
 
 from stableavatar_jax import media
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE
 
 ACCEPTED = "accepted"
 # file -> accepted, or words of the refusal

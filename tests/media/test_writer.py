@@ -8,6 +8,7 @@ import pytest
 
 from stableavatar_jax import media
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE
 from tests.media import made
 
 RATE = SAMPLE_RATE

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stableavatar_jax import media
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
 
 Kind = Literal["talking", "singing", "dancing"]

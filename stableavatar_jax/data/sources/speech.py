@@ -14,6 +14,7 @@ from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.order import Batch
 from stableavatar_jax.data.sources.sounds import disturb, stretch
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float, Int
 
 SILENCE = 0
@@ -85,7 +86,7 @@ def read_speech(clip: Clip) -> Speech:
     except (ValueError, TypeError, KeyError) as error:
         raise Mistake(
             f"{clip.id}: its labels need opening and width (a number a frame) and phonemes ([symbol, start, end]), "
-            f"as `python -m stableavatar_jax.demo.world build` writes them ({type(error).__name__}: {error})",
+            f"as `python -m stableavatar_jax.world build` writes them ({type(error).__name__}: {error})",
             "no labels",
         ) from None
     samples = np.rint(np.clip(clip.samples, -1, 1) * 32767).astype(np.int16)

@@ -10,6 +10,7 @@ from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.config import WindowConfig
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
 
 

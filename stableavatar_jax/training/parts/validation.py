@@ -7,7 +7,7 @@ import jax
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.encoding.encoders import Encoders
-from stableavatar_jax.frames import latent_frames
+from stableavatar_jax.frames import SAMPLE_RATE, latent_frames
 from stableavatar_jax.models.avatar import part
 from stableavatar_jax.models.config import with_dtype
 from stableavatar_jax.sampling.config import SampleConfig, check

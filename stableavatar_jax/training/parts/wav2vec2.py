@@ -20,6 +20,7 @@ from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.speech import SpeechConfig, SpeechSource
 from stableavatar_jax.evaluation.probe import probe
+from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.models.config import Wav2Vec2Config, with_dtype
 from stableavatar_jax.models.layers import Linear
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
