@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from stableavatar_jax.convert.lora import load_lora
 from tqdm import tqdm
 
-from convert.lora import load_lora
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.compiling import keep_compiled

@@ -7,7 +7,8 @@
 is masked; 50 Euler steps at shift 5.
 """
 
-from configs.models import avatar_1b
 from stableavatar_jax.sampling.config import SampleConfig
+
+from .models import avatar_1b
 
 config = SampleConfig(model=avatar_1b)

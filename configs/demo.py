@@ -8,9 +8,10 @@ docs/demo.md says how it was trained and what it can do.
 from pathlib import Path
 
 import stableavatar_jax
-from configs.models import demo
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.sampling.config import SampleConfig
+
+from .models import demo
 
 MODEL = Path(stableavatar_jax.__path__[0]) / "demo" / "model"
 

@@ -3,11 +3,12 @@
     python train.py --config configs/demo_dit.py --checkpoint MODEL --data RECORDS --run-dir DIR --steps N
 """
 
-from configs.models import demo
 from stableavatar_jax.diffusion.losses import LossConfig
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig
+
+from .models import demo
 
 config = TrainConfig(
     model=demo,

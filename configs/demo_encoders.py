@@ -3,9 +3,10 @@
     python train.py --part encoders --config configs/demo_encoders.py --clips DIR --run-dir DIR --steps 500
 """
 
-from configs.models import demo
 from stableavatar_jax.training.parts.text_image import EncodersTrainConfig
 from stableavatar_jax.training.state import OptimizerConfig
+
+from .models import demo
 
 config = EncodersTrainConfig(
     model=demo, batch=64,

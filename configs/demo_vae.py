@@ -5,9 +5,10 @@
 Pictures first; videos then, from the weights that learned pictures (`--checkpoint`, `--crop.frames 9`).
 """
 
-from configs.models import demo
 from stableavatar_jax.training.parts.vae import VAELossConfig, VAETrainConfig
 from stableavatar_jax.training.state import OptimizerConfig
+
+from .models import demo
 
 config = VAETrainConfig(
     model=demo,

@@ -5,9 +5,10 @@
 Wanted: `probe_r` above 0.9 on voices never trained on (`--validate-every 500 --held-out TEST`).
 """
 
-from configs.models import demo
 from stableavatar_jax.training.parts.wav2vec2 import Wav2Vec2TrainConfig
 from stableavatar_jax.training.state import OptimizerConfig
+
+from .models import demo
 
 config = Wav2Vec2TrainConfig(
     model=demo,

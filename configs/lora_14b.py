@@ -13,6 +13,6 @@
 
 import dataclasses
 
-from configs.train_14b import config as full
+from .train_14b import config as full
 
 config = dataclasses.replace(full, train="lora", batch=8)

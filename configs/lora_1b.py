@@ -11,9 +11,10 @@
     frozen weights     -                       bfloat16                        bfloat16
 """
 
-from configs.models import avatar_1b
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.state import OptimizerConfig
+
+from .models import avatar_1b
 
 config = TrainConfig(
     model=avatar_1b, train="lora", batch=8, optimizer=OptimizerConfig(learning_rate=1e-4)

@@ -17,10 +17,11 @@ State of 300 GB over all devices. The audio projection, the masked padding and t
 all else are as in train_1b.
 """
 
-from configs.models import avatar_14b
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig
+
+from .models import avatar_14b
 
 config = TrainConfig(
     model=avatar_14b,

@@ -19,7 +19,8 @@
 State of 28 GB (float32 weights, two moments, average) over all devices; 860 TFLOP a row, 1110 with remat.
 """
 
-from configs.models import avatar_1b
 from stableavatar_jax.training.config import TrainConfig
+
+from .models import avatar_1b
 
 config = TrainConfig(model=avatar_1b, batch=64)

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convert.pth_file import SAVE_AGAIN, Tensor, read_pth
-from convert.safetensors_file import looks_like, open_safetensors
-from convert.tensors import LazyTensor
 from stableavatar_jax.errors import Mistake
+
+from .pth_file import SAVE_AGAIN, Tensor, read_pth
+from .safetensors_file import looks_like, open_safetensors
+from .tensors import LazyTensor
 
 __all__ = ["Mistake", "LazyTensor", "open_tensors"]
 

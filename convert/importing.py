@@ -14,11 +14,12 @@ import ml_dtypes
 import numpy as np
 from tqdm import tqdm
 
-from convert import parts, rules
-from convert.files import LazyTensor, open_tensors
 from stableavatar_jax.checkpoint import save_params
 from stableavatar_jax.config import FILE, load_preset, read_config, to_json, write_config
 from stableavatar_jax.errors import Mistake
+
+from . import parts, rules
+from .files import LazyTensor, open_tensors
 
 TOKENIZER = "tokenizer.json"
 # Beside the weights, or where the released folders keep it.

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import parts
-from convert.files import open_tensors
-from convert.importing import TOKENIZER
 from stableavatar_jax.checkpoint import check_params, iterate_params
 from stableavatar_jax.config import read_config
 from stableavatar_jax.errors import Mistake
+
+from . import parts
+from .files import open_tensors
+from .importing import TOKENIZER
 
 
 def describe(source: Path, key: str | None = None) -> Iterator[str]:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from convert.dit import rules as dit_rules
-from convert.files import open_tensors
-from convert.rules import LINEAR, Rule, Tree, flatten, unflatten
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import DiTConfig
+
+from .dit import rules as dit_rules
+from .files import open_tensors
+from .rules import LINEAR, Rule, Tree, flatten, unflatten
 
 PREFIX = "lora_transformer__"
 KINDS = ("lora_down.weight", "lora_up.weight", "alpha")

@@ -7,12 +7,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from convert import parts
-from convert.importing import TOKENIZER
 from stableavatar_jax.checkpoint import check_params, iterate_params
 from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.packed import write_tensors
+
+from . import parts
+from .importing import TOKENIZER
 
 LARGEST = 2 << 30  # a part is held in memory whole while it is written
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert.rules import Naming, flatten
+from .rules import Naming, flatten
 
 PartName = Literal["dit", "vae", "umt5", "clip_vision", "wav2vec2"]
 NAMES: tuple[PartName, ...] = get_args(PartName)
@@ -48,7 +48,7 @@ def part(name: str, avatar: Any) -> Part:
     """The part `name` in the sizes of an AvatarConfig. Its network is imported now and not before."""
     config = getattr(avatar, name)
     module = _avatar().PARTS[name](config)
-    namings = importlib.import_module(f"convert.{name}").NAMINGS
+    namings = importlib.import_module(f".{name}", __package__).NAMINGS
     return Part(name, config, _avatar().abstract_params(module), namings, module)
 
 
@@ -66,7 +66,7 @@ def guess(names: set[str], avatar: Any) -> Guess | None:
     known = [
         Guess(len(names & {rule.source for rule in naming.rules(getattr(avatar, name))}), name, naming.name)
         for name in NAMES
-        for naming in importlib.import_module(f"convert.{name}").NAMINGS
+        for naming in importlib.import_module(f".{name}", __package__).NAMINGS
     ]
     best = max(known)
     return best if best.count else None

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from functools import partial
 
-from convert.rules import CONV1D, FLAT, KEEP, LINEAR, Naming, Rule
 from stableavatar_jax.models.config import Wav2Vec2Config
+
+from .rules import CONV1D, FLAT, KEEP, LINEAR, Naming, Rule
 
 # Module of a layer and its PyTorch name (encoder.layers.i.).
 LAYER = (

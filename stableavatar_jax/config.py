@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib.util
 import json
 import runpy
 import sys
@@ -18,6 +19,7 @@ from stableavatar_jax.errors import Mistake
 T = TypeVar("T")
 
 FILE = "config.json"
+OURS = "stableavatar_jax.configs"
 
 FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
 """`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
@@ -135,7 +137,7 @@ def load_preset(path: Path | str, cls: type[T] | None = None) -> T:
         advice = f"did you mean {path.with_name(near[0])}.py?" if near else "presets lie in configs/"
         raise Mistake(f"{path}: no such preset; {advice}")
     try:
-        names = runpy.run_path(str(path))
+        names = vars(importlib.import_module(f"{OURS}.{path.stem}")) if _is_ours(path) else runpy.run_path(str(path))
     except Exception as error:
         raise Mistake(f"{path}: running it failed ({type(error).__name__}: {error})") from error
     if "config" not in names:
@@ -148,6 +150,12 @@ def load_preset(path: Path | str, cls: type[T] | None = None) -> T:
     if len(inner) != 1:
         raise Mistake(f"{path}: its config is of type {type(value).__name__}, {cls.__name__} is needed")
     return inner[0]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a preset is one of the package's: those are imported by name, since they import each other."""
+    found = importlib.util.find_spec(OURS)
+    return found is not None and path.resolve().parent in map(Path, found.submodule_search_locations or ())
 
 
 def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = None) -> T:

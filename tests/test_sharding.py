@@ -17,7 +17,7 @@ PROGRAM = """
 import dataclasses
 import jax, jax.numpy as jnp, numpy as np
 import flax.linen as nn
-from configs import tiny
+from stableavatar_jax.configs import tiny
 from stableavatar_jax.models.avatar import boxed_params, part
 from stableavatar_jax.sharding import RULES, MeshConfig, initialise, make_mesh, shardings
 

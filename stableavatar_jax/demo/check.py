@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from configs import demo
 from stableavatar_jax import media
+from stableavatar_jax.configs import demo
 from stableavatar_jax.demo.nearness import fit, gains, read_nearness
 from stableavatar_jax.evaluation.video import load_codec
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import demo
+from stableavatar_jax.configs import demo
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.demo.nearness import Nearness, fit, gains, write_nearness
 from stableavatar_jax.evaluation.video import load_codec

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import demo
 from stableavatar_jax import media
+from stableavatar_jax.configs import demo
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import gates

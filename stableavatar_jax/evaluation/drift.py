@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from configs import demo
+from stableavatar_jax.configs import demo
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import gates, video
 from stableavatar_jax.evaluation.report import finish

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import demo
 from stableavatar_jax import media
+from stableavatar_jax.configs import demo
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.evaluation import gates, video
 from stableavatar_jax.evaluation.report import finish, means

@@ -8,9 +8,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-
-from convert import parts
-from convert.rules import LINEAR, Naming, Rule
+from stableavatar_jax.convert import parts
+from stableavatar_jax.convert.rules import LINEAR, Naming, Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +77,6 @@ def toy(monkeypatch):
     avatar.abstract_params = lambda module: jax.eval_shape(module.init, jax.random.key(0), *module.example())["params"]
     monkeypatch.setitem(sys.modules, avatar.__name__, avatar)
     for name in parts.NAMES:
-        table = ModuleType(f"convert.{name}")
+        table = ModuleType(f"stableavatar_jax.convert.{name}")
         table.NAMINGS = (naming(name),)
         monkeypatch.setitem(sys.modules, table.__name__, table)

@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from stableavatar_jax.convert import importing
+from stableavatar_jax.convert.commands import main
 
-from convert import importing
-from convert.__main__ import main
 from stableavatar_jax.checkpoint import iterate_params, save_params
 from tests.convert import pth
 from tests.convert.conftest import ToyConfig, tensors

@@ -8,8 +8,8 @@ import tarfile
 import ml_dtypes
 import numpy as np
 import pytest
+from stableavatar_jax.convert.files import open_tensors
 
-from convert.files import open_tensors
 from stableavatar_jax.errors import Mistake
 from tests.convert import pth
 

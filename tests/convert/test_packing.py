@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stableavatar_jax.configs.tiny import model
+from stableavatar_jax.convert.commands import main
 
-from configs.tiny import model
-from convert.__main__ import main
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
 from stableavatar_jax.errors import Mistake

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax import ShapeDtypeStruct
 from numpy.testing import assert_array_equal
+from stableavatar_jax.convert import rules
+from stableavatar_jax.convert.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, Naming, Rule, flatten
 
-from convert import rules
-from convert.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, Naming, Rule, flatten
 from stableavatar_jax.errors import Mistake
 
 

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from stableavatar_jax.configs import demo
 
 import sample
-from configs import demo
 from stableavatar_jax import media
 from stableavatar_jax.demo import check, threshold
 from stableavatar_jax.demo.__main__ import COMMANDS, main

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stableavatar_jax.configs import tiny
 
-from configs import tiny
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.demo.__main__ import main
 from stableavatar_jax.evaluation import codec, drift, report, video

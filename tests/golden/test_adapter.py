@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from stableavatar_jax.convert.dit import adapter_block_rules, adapter_rules
+from stableavatar_jax.convert.rules import unflatten
 
-from convert.dit import adapter_block_rules, adapter_rules
-from convert.rules import unflatten
 from stableavatar_jax.models.audio_adapter import AdapterBlock, AudioAdapter, slot_indices
 from stableavatar_jax.models.config import AudioAdapterConfig
 from tests.golden import cases

@@ -4,9 +4,9 @@ from functools import partial
 
 import jax
 import numpy as np
+from stableavatar_jax.convert import rules
+from stableavatar_jax.convert.clip_vision import NAMINGS
 
-from convert import rules
-from convert.clip_vision import NAMINGS
 from stableavatar_jax.models.clip_vision import CLIPVision, normalise, resize_bicubic
 from stableavatar_jax.models.config import CLIPVisionConfig
 from tests.golden import cases

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from stableavatar_jax.convert import dit as names
+from stableavatar_jax.convert import rules
 
-from convert import dit as names
-from convert import rules
 from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.rope import rope_frequencies, rope_tables, rotate, sinusoid

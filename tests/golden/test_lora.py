@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from stableavatar_jax.convert import dit as names
+from stableavatar_jax.convert import rules
+from stableavatar_jax.convert.lora import export_lora, import_lora
 
-from convert import dit as names
-from convert import rules
-from convert.lora import export_lora, import_lora
 from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.avatar import abstract_params
 from stableavatar_jax.models.dit import DiT

@@ -1,10 +1,10 @@
 """The transformer's tables against the manifests of the real files, by names and shapes alone; and the weight rule."""
 
 import numpy as np
+from stableavatar_jax.configs import avatar_1b, avatar_14b
+from stableavatar_jax.convert.dit import NAMINGS
+from stableavatar_jax.convert.rules import choose, match
 
-from configs import avatar_1b, avatar_14b
-from convert.dit import NAMINGS
-from convert.rules import choose, match
 from stableavatar_jax.models.dit import DiT
 from tests.golden.cases import weight
 from tests.params import abstract_params

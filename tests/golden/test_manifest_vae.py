@@ -3,9 +3,9 @@
 import flax.linen as nn
 import jax
 import numpy as np
+from stableavatar_jax.convert import rules
+from stableavatar_jax.convert.vae import NAMINGS
 
-from convert import rules
-from convert.vae import NAMINGS
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+from stableavatar_jax.convert import rules
+from stableavatar_jax.convert.clip_vision import NAMINGS as clip_names
+from stableavatar_jax.convert.vae import NAMINGS as vae_names
 
-from convert import rules
-from convert.clip_vision import NAMINGS as clip_names
-from convert.vae import NAMINGS as vae_names
 from stableavatar_jax import media
 from stableavatar_jax.encoding.encoders import MASK_CHANNELS, encode_reference
 from stableavatar_jax.models.clip_vision import CLIPVision

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import traverse_util
+from stableavatar_jax.convert import dit as names
+from stableavatar_jax.convert import rules
 
-from convert import dit as names
-from convert import rules
 from stableavatar_jax.diffusion import flow, losses, masks
 from stableavatar_jax.diffusion.losses import LossConfig
 from stableavatar_jax.models.avatar import abstract_params

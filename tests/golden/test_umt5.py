@@ -1,9 +1,9 @@
 """The text encoder against the reference numbers."""
 
 import numpy as np
+from stableavatar_jax.convert import rules
+from stableavatar_jax.convert.umt5 import NAMINGS
 
-from convert import rules
-from convert.umt5 import NAMINGS
 from stableavatar_jax.models.config import UMT5Config
 from stableavatar_jax.models.umt5 import UMT5, distance_bucket
 from tests.golden import cases

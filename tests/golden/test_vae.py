@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from stableavatar_jax.convert import rules
+from stableavatar_jax.convert.vae import NAMINGS
 
-from convert import rules
-from convert.vae import NAMINGS
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE, reparameterise
 from tests.golden import cases

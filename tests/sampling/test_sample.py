@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from stableavatar_jax.configs import tiny
+from stableavatar_jax.convert.lora import save_lora
 
 import sample
-from configs import tiny
-from convert.lora import save_lora
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config

@@ -4,10 +4,10 @@ import csv
 import dataclasses
 
 import pytest
+from stableavatar_jax.configs import tiny
 
 import sample
 import train
-from configs import tiny
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config

@@ -16,8 +16,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from stableavatar_jax.convert.lora import load_lora, save_lora
 
-from convert.lora import load_lora, save_lora
 from stableavatar_jax.checkpoint import load_params
 from stableavatar_jax.config import read_config
 from stableavatar_jax.errors import Mistake
