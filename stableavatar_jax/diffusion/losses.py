@@ -4,33 +4,12 @@ One of three weights is drawn (paper Eq. 11, shares as released): `all` is `1 + 
 masks themselves. Means run over all elements and are not divided by the area of a mask.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
 
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.diffusion.config import LossConfig
 from stableavatar_jax.shapes import Array, Float, Int
-
-BRANCHES = ("all", "face", "lip")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The weights of the loss; the defaults are the release's, save `motion_axis`."""
-
-    shares: tuple[float, float, float] = (0.4, 0.1, 0.5)
-    """Shares of the mask branches `all`, `face` and `lip`."""
-    motion: float = 0.25
-    """Share of the motion loss in the sum; 0 leaves it out."""
-    motion_axis: Literal["time", "channels"] = "time"
-    """Along what the motion loss takes differences. The release takes channels, by mistake."""
-
-    def __post_init__(self):
-        if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
-            raise Mistake(f"shares {self.shares} of the branches {', '.join(BRANCHES)} must add up to 1")
-        if not 0 <= self.motion <= 1:
-            raise Mistake(f"motion is {self.motion}, a share of 0 to 1 is needed")
 
 
 def branch_of(u: Float[Array, "..."], config: LossConfig) -> Int[Array, "..."]:

@@ -1,7 +1,6 @@
 """Square pieces of clips as training batches of the video autoencoder, their pictures decoded once and kept."""
 
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,31 +8,10 @@ import numpy as np
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.config import CropConfig
 from stableavatar_jax.data.order import Batch
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Bool, UInt8
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropConfig:
-    """What the autoencoder sees of a clip."""
-
-    frames: int = 1
-    """Video frames in a row, 4n + 1; 1 for pictures."""
-    size: int = 48
-    """Rows and columns, a multiple of 8; no larger than the clips."""
-    on_lips: float = 0.5
-    """Share of the crops that lie around the lips; the others lie anywhere."""
-    cache: float = 4.0
-    """Gigabytes of decoded pictures that are kept in memory; what does not fit is decoded each time."""
-
-    def __post_init__(self):
-        if self.frames < 1 or self.frames % 4 != 1:
-            raise Mistake(f"frames is {self.frames}, 4n + 1 is needed: the VAE takes 4 to a latent after the first")
-        if self.size < 8 or self.size % 8:
-            raise Mistake(f"size is {self.size}, a multiple of 8 is needed: the VAE takes 8 to a latent")
-        if not 0 <= self.on_lips <= 1:
-            raise Mistake(f"on_lips is {self.on_lips}, a share of 0 to 1 is needed")
 
 
 class DecodedClips:

@@ -1,35 +1,18 @@
 """Single pictures of clips with their prompts as training batches of the image and the text encoder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stableavatar_jax.data.clips.clip import PROMPTS, Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
+from stableavatar_jax.data.config import PictureConfig
 from stableavatar_jax.data.order import Batch
-from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Bool, Float, Int, UInt8
 
 Tokens = tuple[Int[np.ndarray, "L"], Bool[np.ndarray, "L"]]
 """Token ids of a prompt, and which of them are text."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureConfig:
-    """What the image encoder sees of a clip."""
-
-    frames: int = 4
-    """Frames of a clip, evenly spaced, of which one is drawn each time; all are kept in memory."""
-    shift: int = 6
-    """Pixels by which a picture is moved at most, each way; its edge is repeated."""
-    light: float = 0.15
-    """Largest change of brightness, contrast and each colour: 0.15 is 15 per cent of what there is."""
-
-    def __post_init__(self):
-        if self.frames < 1 or self.shift < 0 or not 0 <= self.light < 1:
-            raise Mistake("frames 1 or more, shift 0 or more, and light 0 to below 1 are needed")
 
 
 class PictureSource:

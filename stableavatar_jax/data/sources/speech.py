@@ -11,6 +11,7 @@ import numpy as np
 from stableavatar_jax import media
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.config import SpeechConfig
 from stableavatar_jax.data.order import Batch
 from stableavatar_jax.data.sources.sounds import disturb, stretch
 from stableavatar_jax.errors import Mistake
@@ -19,30 +20,6 @@ from stableavatar_jax.shapes import Float, Int
 
 SILENCE = 0
 """Class of no phoneme."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeechConfig:
-    """What the audio encoder hears of a clip."""
-
-    frames: int = 33
-    """Video frames of a window, 4n + 1; those of the DiT's windows, because features depend on all of their window."""
-    speed: tuple[float, float] = (0.9, 1.12)
-    """How much faster a window is played, and so how much higher, at least and at most."""
-    disturbed: float = 0.8
-    """Share of windows that get noise, rooms, filters and such (`data.sounds`)."""
-    ending: float = 0.1
-    """Share of windows in which the sound ends, as the last of a recording does."""
-    phonemes: int = 64
-    """Classes of phonemes: silence, the most frequent first letters, and one for the rest."""
-
-    def __post_init__(self):
-        if self.frames < 5 or self.frames % 4 != 1:
-            raise Mistake(f"frames is {self.frames}, 4n + 1 and at least 5 is needed")
-        if not 0 < self.speed[0] <= self.speed[1]:
-            raise Mistake(f"speed is {self.speed}, two values above 0 are needed, the lower first")
-        if min(self.disturbed, self.ending) < 0 or max(self.disturbed, self.ending) > 1 or self.phonemes < 3:
-            raise Mistake("disturbed and ending are shares of 0 to 1; phonemes is 3 or more")
 
 
 @dataclass(frozen=True)
