@@ -3,7 +3,7 @@
     python train.py --config configs/demo_dit.py --checkpoint MODEL --data RECORDS --run-dir DIR --steps N
 """
 
-from stableavatar_jax.diffusion.losses import LossConfig
+from stableavatar_jax.diffusion.config import LossConfig
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig

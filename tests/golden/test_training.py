@@ -11,7 +11,7 @@ from stableavatar_jax.convert import dit as names
 from stableavatar_jax.convert import rules
 
 from stableavatar_jax.diffusion import flow, losses, masks
-from stableavatar_jax.diffusion.losses import LossConfig
+from stableavatar_jax.diffusion.config import LossConfig
 from stableavatar_jax.models.avatar import abstract_params
 from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig, LoRAConfig
 from stableavatar_jax.models.dit import DiT

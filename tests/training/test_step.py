@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from stableavatar_jax.diffusion import losses
+from stableavatar_jax.diffusion.config import BRANCHES
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
@@ -136,7 +136,7 @@ def test_bfloat16_computes_near_float32():
 def test_draws_have_the_released_shares():
     config = StepConfig(blind=0.1)
     draws = draw(jax.random.key(0), (4000, 1, 1, 1, 1), config)
-    shares = [float((draws.branch == i).mean()) for i in range(len(losses.BRANCHES))]
+    shares = [float((draws.branch == i).mean()) for i in range(len(BRANCHES))]
     np.testing.assert_allclose(shares, config.loss.shares, atol=0.03)
     np.testing.assert_allclose([draws.silent.mean(), draws.blind.mean()], 0.1, atol=0.02)
     keys = jax.random.split(jax.random.key(1), 500)

@@ -15,7 +15,7 @@ import optax
 from einops import rearrange
 
 from stableavatar_jax.diffusion import flow, losses, masks
-from stableavatar_jax.diffusion.losses import LossConfig
+from stableavatar_jax.diffusion.config import BRANCHES, LossConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import vae
 from stableavatar_jax.models.dit import DiT
@@ -66,7 +66,7 @@ class Draws(NamedTuple):
     level: Float[Array, "B"]
     """Noise level."""
     branch: Int[Array, "B"]
-    """Mask branch, an index in `losses.BRANCHES`."""
+    """Mask branch, an index in `BRANCHES`."""
     silent: Bool[Array, "B"]
     blind: Bool[Array, "B"]
     clip_level: Bool[Array, ""]
@@ -161,7 +161,7 @@ def measure(rows: dict[str, Array], draws: Draws, grads: Any, state: TrainState,
         "learning_rate": jnp.asarray(learning_rate(optimizer)(state.step), jnp.float32),
     }
     mean = lambda x, chosen: jnp.where(chosen, x, 0).sum() / chosen.sum()  # noqa: E731
-    for i, name in enumerate(losses.BRANCHES):
+    for i, name in enumerate(BRANCHES):
         metrics[f"loss_{name}"] = mean(rows["reconstruction"], draws.branch == i)
     bucket = jnp.minimum((draws.level * LEVEL_BUCKETS).astype(jnp.int32), LEVEL_BUCKETS - 1)
     for i in range(LEVEL_BUCKETS):
