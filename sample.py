@@ -12,8 +12,8 @@ from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.config import parse
-from stableavatar_jax.encoding import encoders as encoding
-from stableavatar_jax.encoding.encoders import Conditions, Encoders
+from stableavatar_jax.encoding.conditions import Conditions, load_conditions, save_conditions
+from stableavatar_jax.encoding.encoders import Encoders
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.avatar import abstract_params, part
@@ -45,7 +45,7 @@ def run(config: SampleConfig) -> None:
     loras = read_loras(config)
     cost = plan.plan(config, len(samples))
     if config.save_conditions:
-        encoding.save_conditions(config.save_conditions, encode(config, cost, picture, samples), about(config, cost))
+        save_conditions(config.save_conditions, encode(config, cost, picture, samples), about(config, cost))
         return print(config.save_conditions)
 
     size = {"height": config.height * config.enlarge, "width": config.width * config.enlarge}
@@ -87,7 +87,7 @@ def read_loras(config: SampleConfig) -> list[tuple[Any, float]]:
 def sample_latents(config: SampleConfig, cost: Plan, picture: Any, samples: np.ndarray, loras: Any) -> np.ndarray:
     """Conditions, from the encoders or a file, and the latents denoised under them."""
     if config.conditions:
-        conditions = encoding.load_conditions(config.conditions, about(config, cost))
+        conditions = load_conditions(config.conditions, about(config, cost))
     else:
         conditions = encode(config, cost, picture, samples)
     with tqdm(total=config.steps * cost.windows.count, desc="denoise", unit="window") as progress:

@@ -31,8 +31,8 @@ class InspectConfig:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; a mistake ends with one line on stderr and status 1."""
     from stableavatar_jax.data.clips.dataset import BuildConfig, build
-    from stableavatar_jax.data.clips.inspection import inspect
     from stableavatar_jax.data.clips.prepare import PrepareConfig, prepare
+    from stableavatar_jax.data.inspection import inspect
     from stableavatar_jax.encoding.precompute import PrecomputeConfig, precompute
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)

@@ -12,7 +12,7 @@ MissingMasks = Literal["error", "skip", "ones"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowConfig:
+class ClipWindow:
     """What a training window is. The defaults are the release's, but for `fit`."""
 
     frames: int = 81

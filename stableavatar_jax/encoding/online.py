@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.checkpoint import load_part
-from stableavatar_jax.config import read_config
 from stableavatar_jax.data.clips.clip import PROMPTS
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.order import Batch
 from stableavatar_jax.encoding.encoders import Encoders
+from stableavatar_jax.encoding.reference import LatentEncoder, reference_posterior
 from stableavatar_jax.encoding.windows import ClipSource
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.shapes import Array, Float, UInt8
-from stableavatar_jax.training.config import TrainConfig
 
 TEXT_LEN = 226
 """Tokens a prompt is cut to in training, as released."""
-
-Posterior = tuple[Float[np.ndarray, "B F h w C"], Float[np.ndarray, "B F h w C"]]
-"""Mean and log variance of latents."""
 
 
 class WindowEncoder:
@@ -44,30 +41,27 @@ class WindowEncoder:
         seed: int = 0,
     ):
         """`prompts` are what the numbers in batches count. Without a model directory the weights are drawn from the
-        seed: to try the way of the data."""
+        seed, as a test of the way from clips to batches."""
         dit = dataclasses.replace(model.dit, text_len=min(TEXT_LEN, model.dit.text_len))
         encoders = Encoders(dataclasses.replace(model, dit=dit), directory, text_dtype=text_dtype, seed=seed)
         text, mask = encoders.text(list(prompts))
         length = int(mask.sum(1).max())  # one length for all, so that any two records fit into one batch
         self.text, self.text_mask = text[:, :length], mask[:, :length]
         load = lambda name: load_part(directory, model, name, dtype=dtype, seed=seed)  # noqa: E731
-        (vae, self._vae), (clip, self._clip), (wav2vec2, self._wav2vec2) = map(load, ("vae", "clip_vision", "wav2vec2"))
-        self._step, self._again = vae.config.time_factor, model.after_picture == "again"
-        self._encode = jax.jit(
-            lambda params, pixels, cache: vae.apply({"params": params}, pixels, cache, method="encode"),
-            donate_argnums=2,
-        )
-        self._see = jax.jit(lambda params, pixels: clip.apply({"params": params}, _centred(pixels)))
-        self._hear = jax.jit(lambda params, sound: wav2vec2.apply({"params": params}, sound))
+        vae, (clip, self._clip), (wav2vec2, self._wav2vec2) = map(load, ("vae", "clip_vision", "wav2vec2"))
+        self._latents, self._after = LatentEncoder(*vae), model.after_picture
+        self._image = jax.jit(lambda params, pixels: clip.apply({"params": params}, _centred(pixels)))
+        self._audio = jax.jit(lambda params, sound: wav2vec2.apply({"params": params}, sound))
 
     def __call__(self, batch: Batch) -> Batch:
-        """The record fields (`records.FIELDS`, with a batch axis) of windows as `data.online` stacks them."""
-        pixels = batch["pixels"]
-        ends = range(1, pixels.shape[1] + 1, self._step)
-        latents_mean, latents_logvar = self.posterior(
-            _centred(pixels[:, max(0, end - self._step) : end]) for end in ends
+        """The record fields (`records.FIELDS`, with a batch axis) of windows as `encoding.windows` stacks them."""
+        pixels, step = batch["pixels"], self._latents.step
+        ends = range(1, pixels.shape[1] + 1, step)
+        pieces = (_centred(pixels[:, max(0, end - step) : end]) for end in ends)
+        latents_mean, latents_logvar = self._latents.posterior(pieces)
+        reference_mean, reference_logvar = reference_posterior(
+            self._latents, _centred(batch["reference"]), len(ends), self._after
         )
-        reference_mean, reference_logvar = self.reference_posterior(batch["reference"], len(ends))
         return {
             "latents_mean": latents_mean,
             "latents_logvar": latents_logvar,
@@ -75,29 +69,11 @@ class WindowEncoder:
             "reference_logvar": reference_logvar,
             "text": self.text[batch["prompt"]],
             "text_mask": self.text_mask[batch["prompt"]],
-            "image": np.asarray(self._see(self._clip, batch["reference"]), np.float32),
-            "audio": np.asarray(self._hear(self._wav2vec2, batch["sound"]), np.float32),
+            "image": np.asarray(self._image(self._clip, batch["reference"]), np.float32),
+            "audio": np.asarray(self._audio(self._wav2vec2, batch["sound"]), np.float32),
             "face_mask": batch["face_mask"],
             "lip_mask": batch["lip_mask"],
         }
-
-    def reference_posterior(self, picture: UInt8[np.ndarray, "B H W 3"], latent_frames: int) -> Posterior:
-        """Of what the transformer is shown, as in sampling (`encode_reference`): the picture, then grey or it again."""
-        first = _centred(picture[:, None])
-        if self._again:
-            mean, logvar = self.posterior([first])
-            return np.repeat(mean, latent_frames, axis=1), np.repeat(logvar, latent_frames, axis=1)
-        grey = jnp.zeros((len(first), self._step, *first.shape[2:]), first.dtype)
-        return self.posterior([first] + [grey] * (latent_frames - 1))
-
-    def posterior(self, video: Iterable[Float[Array, "B _ H W 3"]]) -> Posterior:
-        """Of a video, -1..1, that comes a latent frame at a time (1 picture, then 4 each), to hold little in memory."""
-        means, logvars, cache = [], [], None
-        for piece in video:
-            mean, logvar, cache = self._encode(self._vae, piece, cache)
-            means.append(np.asarray(mean))
-            logvars.append(np.asarray(logvar))
-        return np.concatenate(means, 1), np.concatenate(logvars, 1)
 
 
 class EncodedBatches:
@@ -125,18 +101,29 @@ class EncodedBatches:
         self.windows.close()
 
 
-def open_clips(folder: Path, config: TrainConfig, *, host: int = 0, hosts: int = 1) -> EncodedBatches:
-    """Endless batches of a clip data set as a run's options want them, with the fields of precomputed records.
+def open_clips(
+    folder: Path,
+    window: ClipWindow,
+    model: AvatarConfig,
+    directory: Path | None,
+    *,
+    batch: int,
+    seed: int = 0,
+    tally: Tally | None = None,
+    host: int = 0,
+    hosts: int = 1,
+) -> EncodedBatches:
+    """Endless batches of a clip data set, with the fields of precomputed records.
 
-    The encoders are those of the run's checkpoint and compute in float32, as `precompute` does unless told otherwise;
-    each process encodes its own rows on its first device. Raises Mistake, Mistake, Mistake, Mistake.
+    The encoders are those of the model `directory` and compute in float32, as `precompute` does unless told otherwise;
+    each process encodes its own rows on its first device. The tally says what becomes of clips that are too short or
+    damaged. Raises Mistake where the data set, the batch or the encoders do not fit.
     """
-    clips = ClipSource(ClipDataset(folder), config.window, Tally(config.on_bad, config.missing_masks))
-    windows = open_batches(clips, batch=config.batch, seed=config.seed, host=host, hosts=hosts)
-    if config.checkpoint is None:
+    clips = ClipSource(ClipDataset(folder), window, tally)
+    windows = open_batches(clips, batch=batch, seed=seed, host=host, hosts=hosts)
+    if directory is None:
         logging.getLogger(__name__).warning("no --checkpoint: the encoders' weights are random, the batches are noise")
-    model = read_config(config.checkpoint, AvatarConfig) if config.checkpoint else config.model
-    return EncodedBatches(windows, WindowEncoder(model, config.checkpoint, prompts=clips.prompts, seed=config.seed))
+    return EncodedBatches(windows, WindowEncoder(model, directory, prompts=clips.prompts, seed=seed))
 
 
 def _centred(pixels: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from stableavatar_jax.config import load_preset, read_config, to_json
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.clips.tally import Tally
-from stableavatar_jax.data.config import MissingMasks, OnBad, WindowConfig
+from stableavatar_jax.data.config import ClipWindow, MissingMasks, OnBad
 from stableavatar_jax.data.order import Batch
 from stableavatar_jax.data.sources.records import FIELDS, Dtype, Format, RecordWriter
 from stableavatar_jax.data.sources.windows import check_window, window_starts
@@ -39,7 +39,7 @@ class PrecomputeConfig:
     """Model directory with vae, umt5, clip_vision and wav2vec2."""
     config: Path | None = None
     """Without a checkpoint: preset whose model gets random weights, such as configs/tiny.py, to try the way."""
-    window: tyro.conf.OmitArgPrefixes[WindowConfig] = field(default_factory=WindowConfig)
+    window: tyro.conf.OmitArgPrefixes[ClipWindow] = field(default_factory=ClipWindow)
     """What a training window is."""
     windows_per_clip: int = 4
     """Windows taken from a clip; fewer where it is not long enough."""
@@ -118,7 +118,7 @@ def plan_windows(clips: ClipDataset, config: PrecomputeConfig, tally: Tally) -> 
 
 
 def read_ahead(
-    clips: ClipDataset, windows: list[tuple[int, int]], config: WindowConfig, tally: Tally
+    clips: ClipDataset, windows: list[tuple[int, int]], config: ClipWindow, tally: Tally
 ) -> Iterator[tuple[int, int, Batch | None]]:
     """The windows as batches of one; the next is decoded while one is encoded. None where the tally leaves one out."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from stableavatar_jax.data.clips.clip import PROMPTS, SOUND_SLACK, Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.clips.tally import Tally
-from stableavatar_jax.data.config import WindowConfig
+from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.data.order import Batch
 from stableavatar_jax.data.sources.windows import Window, check_window, even_length, read_window
 from stableavatar_jax.diffusion.masks import latent_masks
@@ -21,7 +21,7 @@ from stableavatar_jax.shapes import Float, UInt8
 class ClipSource:
     """A window of each clip, begun at a frame drawn anew in every epoch. A `Source` of batches."""
 
-    def __init__(self, clips: ClipDataset, config: WindowConfig, tally: Tally | None = None):
+    def __init__(self, clips: ClipDataset, config: ClipWindow, tally: Tally | None = None):
         """Clips too short for a window are refused by the tally (default: an error)."""
         self.clips, self.config = clips, config
         self.prompts = clips.prompts
@@ -50,7 +50,7 @@ class ClipSource:
 
 
 def clip_window(
-    clip: Clip, start: int, config: WindowConfig, rng: np.random.Generator, tally: Tally | None = None
+    clip: Clip, start: int, config: ClipWindow, rng: np.random.Generator, tally: Tally | None = None
 ) -> Window:
     """The window of a clip at a frame, of the size its proportions ask for; the reference picture may be drawn."""
     height, width = config.size_of(clip.height, clip.width)
@@ -61,7 +61,7 @@ def clip_window(
     )  # fmt: skip
 
 
-def window_arrays(window: Window, config: WindowConfig, prompts: Sequence[str] = tuple(PROMPTS.values())) -> Batch:
+def window_arrays(window: Window, config: ClipWindow, prompts: Sequence[str] = tuple(PROMPTS.values())) -> Batch:
     """A window as arrays that stack: uint8 pixels [T, H, W, 3] and reference [H, W, 3], face_mask and lip_mask
     [F, h, w], sound [S], prompt.
 

@@ -14,7 +14,7 @@ from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import frame_noise
 from stableavatar_jax.diffusion.guidance import Guidance, combine
 from stableavatar_jax.diffusion.windows import VelocityFn, WindowPlan, make_denoise
-from stableavatar_jax.encoding.encoders import Conditions
+from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Branches, Context, DiT

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from stableavatar_jax.config import FromPreset
-from stableavatar_jax.data.config import OnBad, WindowConfig
+from stableavatar_jax.data.config import ClipWindow, OnBad
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.config import AvatarConfig, LoRAConfig, with_dtype
@@ -98,7 +98,7 @@ class TrainConfig(RunConfig):
     data: Path | None = None
     """Folder of precomputed records, made by `python -m stableavatar_jax.data precompute`; in place of `clips`, which
     are encoded while training."""
-    window: WindowConfig = field(default_factory=WindowConfig)
+    window: ClipWindow = field(default_factory=ClipWindow)
     """What a training window of `clips` is; records have their own."""
     missing_masks: Literal["error", "ones"] = "error"
     """Masks that `clips` miss end the run, or the whole picture is taken for face and lips."""

@@ -17,12 +17,12 @@ from stableavatar_jax.data.clips.clip import PROMPTS
 from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.data.clips.layouts import read_clip
 from stableavatar_jax.data.clips.tally import Tally
-from stableavatar_jax.data.config import WindowConfig
+from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.encoding.windows import ClipSource
 from stableavatar_jax.errors import Mistake
 from tests.data import made
 
-CONFIG = WindowConfig(frames=5, sizes=((32, 32), (32, 64)))
+CONFIG = ClipWindow(frames=5, sizes=((32, 32), (32, 64)))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_missing_masks_as_ones_are_asked_for_twice(tmp_path):
     clips = ClipDataset(tmp_path / "out")
     assert clips.entries[0]["masks_missing"] == 1
     # 9 of 12 frames: one window in four begins at the frame without a mask
-    most = WindowConfig(frames=5, stride=2, sizes=((32, 32),))
+    most = ClipWindow(frames=5, stride=2, sizes=((32, 32),))
     rng = np.random.default_rng(0)
     starts = [ClipSource(clips, most, Tally(missing_masks="ones")).read(0, rng) for _ in range(40)]
     assert any((batch["lip_mask"][0] > 0.2).all() for batch in starts)
@@ -194,7 +194,7 @@ def test_hosts_take_parts_of_the_same_windows(built):
 
 
 def test_clips_too_short_are_refused(built):
-    long = WindowConfig(frames=13, sizes=((32, 32),))
+    long = ClipWindow(frames=13, sizes=((32, 32),))
     with pytest.raises(Mistake, match="rec/speech/1: 12 frames, a window needs 13"):
         ClipSource(ClipDataset(built), long)
     tally = Tally(on_bad="skip")

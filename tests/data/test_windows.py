@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.data.clips.layouts import read_clip
-from stableavatar_jax.data.config import WindowConfig
+from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.data.sources import windows
 from stableavatar_jax.diffusion import masks
 from stableavatar_jax.encoding.windows import window_arrays
@@ -14,18 +14,18 @@ from tests.data import made
 
 
 def test_a_clip_takes_the_nearest_size():
-    size_of = WindowConfig().size_of
+    size_of = ClipWindow().size_of
     assert (size_of(1080, 1920), size_of(1920, 1080), size_of(288, 360)) == ((480, 832), (832, 480), (512, 512))
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 80}, {"stride": 0}, {"sizes": ()}, {"sizes": ((100, 512),)}])
 def test_impossible_windows(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        WindowConfig(**wrong)
+        ClipWindow(**wrong)
 
 
 def test_windows_are_spread_over_the_clip():
-    config = WindowConfig(frames=81)
+    config = ClipWindow(frames=81)
     assert windows.window_starts(200, config, 3) == [0, 59, 119]
     assert windows.window_starts(82, config, 5) == [0, 1]
     assert windows.window_starts(80, config, 5) == []
@@ -39,7 +39,7 @@ def test_windows_are_spread_over_the_clip():
 
 
 def test_sounds_of_one_frame_rate_have_one_length():
-    config = WindowConfig(frames=81)
+    config = ClipWindow(frames=81)
     for start in range(50):
         first, last = windows.sound_range(start, 81, 25.0)
         sound = windows.even_length(np.ones(last - first, np.float32), config.samples(25.0))
@@ -58,7 +58,7 @@ def test_masks_stay_on_the_picture(tmp_path, fit):
 
 def test_arrays_of_a_window(tmp_path):
     clip = read_clip(made.folder_clip(tmp_path / "1"), "c", "talking")
-    config = WindowConfig(frames=5, sizes=((32, 48),), fit="stretch")
+    config = ClipWindow(frames=5, sizes=((32, 48),), fit="stretch")
     window = windows.read_window(clip, 3, frames=5, height=32, width=48, fit="stretch")
     arrays = window_arrays(window, config)
     assert {name: (array.shape, str(array.dtype)) for name, array in arrays.items()} == {
@@ -85,7 +85,7 @@ def test_a_window_without_sound_is_no_silence(tmp_path):
     folder = made.folder_clip(tmp_path / "1")
     made.video(folder / "sub_clip.mp4", 12)  # says 25 frames a second, so the sound is too short
     made.sound(folder / "audio.wav", 0.2)
-    config = WindowConfig(frames=5, sizes=((32, 48),))
+    config = ClipWindow(frames=5, sizes=((32, 48),))
     window = windows.read_window(read_clip(folder, "c", "talking"), 6, frames=5, height=32, width=48)
     with pytest.raises(Mistake, match="c: 0 sound samples for the 3200 of the window at frame 6"):
         window_arrays(window, config)

@@ -9,7 +9,8 @@ from stableavatar_jax.convert.clip_vision import NAMINGS as clip_names
 from stableavatar_jax.convert.vae import NAMINGS as vae_names
 
 from stableavatar_jax import media
-from stableavatar_jax.encoding.encoders import MASK_CHANNELS, encode_reference
+from stableavatar_jax.encoding.reference import LatentEncoder, encode_reference
+from stableavatar_jax.frames import FRAMES_PER_LATENT, latent_frames
 from stableavatar_jax.models.clip_vision import CLIPVision
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
@@ -46,11 +47,12 @@ def test_reference(case):
     case.check("out/clip_context", tokens, atol=7e-4, rtol=0.0)  # by the case's note: the resize in float32
 
     vae = VAE(VAEConfig(**config["vae"]))
-    reference = encode_reference(vae, load(case, "vae", vae_names, vae), picture, (config["clip_length"] + 3) // 4)
+    encoder = LatentEncoder(vae, load(case, "vae", vae_names, vae))
+    reference = encode_reference(encoder, picture, latent_frames(config["clip_length"]))
     reference = reference.transpose(3, 0, 1, 2)[None]
     case.check("out/y", reference)
-    case.check("out/mask", reference[:, :MASK_CHANNELS], **exact)
-    case.check("out/masked_video_latents", reference[:, MASK_CHANNELS:])
+    case.check("out/mask", reference[:, :FRAMES_PER_LATENT], **exact)
+    case.check("out/masked_video_latents", reference[:, FRAMES_PER_LATENT:])
 
 
 def load(case, part, names, module):

@@ -10,7 +10,7 @@ from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
 from stableavatar_jax.diffusion import masks
 from stableavatar_jax.diffusion.windows import WindowConfig
-from stableavatar_jax.encoding.encoders import Conditions
+from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.config import AvatarConfig, VAEConfig
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.sampler import denoise, load_transformer

@@ -10,7 +10,7 @@ import pytest
 
 from stableavatar_jax.config import load_preset
 from stableavatar_jax.data.clips.dataset import BuildConfig, build
-from stableavatar_jax.data.config import WindowConfig
+from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.encoding import online as encode
 from stableavatar_jax.encoding import precompute
 from stableavatar_jax.encoding.precompute import PrecomputeConfig
@@ -23,7 +23,7 @@ from tests.data import made
 from tests.training import tiny
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
-WINDOW = WindowConfig(frames=5, sizes=((32, 32),))
+WINDOW = ClipWindow(frames=5, sizes=((32, 32),))
 MODEL = load_preset(TINY, AvatarConfig)
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_trained_on(tmp_path):
         with pytest.raises(Mistake, match=f"one of --data .* and --clips .* is needed, {told} given"):
             dit.open_data(config(**given))
     data = clips(tmp_path, 6)
-    short = {"clips": data, "window": WindowConfig(frames=9, sizes=WINDOW.sizes)}
+    short = {"clips": data, "window": ClipWindow(frames=9, sizes=WINDOW.sizes)}
     with pytest.raises(Mistake, match="6 frames, a window needs 9"):
         dit.open_data(config(**short))
     with pytest.raises(Mistake, match="no items"):

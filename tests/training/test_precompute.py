@@ -12,7 +12,7 @@ from stableavatar_jax.config import load_preset
 from stableavatar_jax.data import __main__ as command
 from stableavatar_jax.data import iterator as pipeline
 from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
-from stableavatar_jax.data.config import WindowConfig
+from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.data.sources.records import FIELDS, RecordReader
 from stableavatar_jax.encoding import precompute as module
 from stableavatar_jax.encoding.precompute import PrecomputeConfig, precompute
@@ -22,7 +22,7 @@ from stableavatar_jax.models.config import AvatarConfig
 from tests.data import made
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
-WINDOW = WindowConfig(frames=5, sizes=((32, 32),))
+WINDOW = ClipWindow(frames=5, sizes=((32, 32),))
 MODEL = load_preset(TINY, AvatarConfig)
 RNG = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ from PIL import Image
 from stableavatar_jax import media
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.tally import Tally
-from stableavatar_jax.data.config import WindowConfig
+from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
@@ -55,7 +55,7 @@ def sound_range(start: int, length: int, fps: float) -> tuple[int, int]:
     return int(start / fps * rate), int((length / fps + start / fps) * rate)
 
 
-def window_starts(frames: int, config: WindowConfig, windows: int, rng: np.random.Generator | None = None) -> list[int]:
+def window_starts(frames: int, config: ClipWindow, windows: int, rng: np.random.Generator | None = None) -> list[int]:
     """Where up to so many windows of a clip begin: spread evenly from its first frame to its last, or drawn."""
     room = frames - config.span
     if room < 0:
@@ -66,7 +66,7 @@ def window_starts(frames: int, config: WindowConfig, windows: int, rng: np.rando
     return sorted(rng.choice(room + 1, count, replace=False).tolist())
 
 
-def check_window(name: str, frames: int, config: WindowConfig) -> None:
+def check_window(name: str, frames: int, config: ClipWindow) -> None:
     """Raise Mistake where a clip of so many frames is shorter than a window."""
     if frames < config.span:
         raise Mistake(

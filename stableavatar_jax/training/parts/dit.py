@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stableavatar_jax.config import read_config
+from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_records
+from stableavatar_jax.encoding.online import open_clips
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import boxed_params
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.training.config import TrainConfig
 from stableavatar_jax.training.loop import Validate
 from stableavatar_jax.training.parts.dit_step import make_train_step
@@ -55,9 +59,11 @@ def open_data(config: TrainConfig, *, host: int = 0, hosts: int = 1) -> Checkpoi
     if config.data and not config.clips:
         return open_records(config.data, batch=config.batch, seed=config.seed, host=host, hosts=hosts)
     if config.clips and not config.data:
-        from stableavatar_jax.encoding.online import open_clips  # needs PyAV and more, which records do not
-
-        return open_clips(config.clips, config, host=host, hosts=hosts)
+        model = read_config(config.checkpoint, AvatarConfig) if config.checkpoint else config.model
+        return open_clips(
+            config.clips, config.window, model, config.checkpoint, batch=config.batch, seed=config.seed,
+            tally=Tally(config.on_bad, config.missing_masks), host=host, hosts=hosts,
+        )  # fmt: skip
     raise Mistake(
         "one of --data RECORDS (made by `python -m stableavatar_jax.data precompute`) and --clips CLIPS (made by "
         f"`python -m stableavatar_jax.data build`) is needed, {'both are' if config.data else 'neither is'} given"

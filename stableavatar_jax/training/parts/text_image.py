@@ -12,7 +12,7 @@ import numpy as np
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.pictures import PictureConfig, PictureSource
-from stableavatar_jax.encoding.encoders import tokenize
+from stableavatar_jax.encoding.tokens import tokenize
 from stableavatar_jax.models.avatar import part
 from stableavatar_jax.models.clip_vision import resize_bicubic
 from stableavatar_jax.models.config import with_dtype
