@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from stableavatar_jax.convert.lora import load_lora
 from tqdm import tqdm
 
 from stableavatar_jax import media
@@ -22,6 +21,7 @@ from stableavatar_jax.plan.cost import Plan
 from stableavatar_jax.sampling.config import SampleConfig, check
 from stableavatar_jax.sampling.decode import LatentsWriter, decode, read_latents
 from stableavatar_jax.sampling.sampler import denoise, load_transformer
+from stableavatar_jax.weights.lora import load_lora
 
 
 def main(argv: list[str] | None = None) -> None:

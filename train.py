@@ -64,7 +64,7 @@ def export(part: Any, config: RunConfig, output: Path) -> int:
     """Write the run's best weights into a model directory, and a LoRA by the release's names beside them."""
     step, lora = part.export(run.settle(config), output)
     if lora:
-        from stableavatar_jax.convert.lora import save_lora
+        from stableavatar_jax.weights.lora import save_lora
 
         save_lora(output / "lora.safetensors", lora)
     print(f"{output}: the weights of step {step}")

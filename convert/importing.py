@@ -17,9 +17,11 @@ from tqdm import tqdm
 from stableavatar_jax.checkpoint import save_params
 from stableavatar_jax.config import FILE, load_preset, read_config, to_json, write_config
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.formats.files import LazyTensor, open_tensors
 
-from . import parts, rules
-from .files import LazyTensor, open_tensors
+from . import parts
 
 TOKENIZER = "tokenizer.json"
 # Beside the weights, or where the released folders keep it.
@@ -85,7 +87,7 @@ def settle_config(output: Path, preset: Path | None) -> Any:
 
     Raises Mistake where the preset and the directory disagree.
     """
-    cls = parts.config_class()
+    cls = AvatarConfig
     asked = load_preset(preset, cls) if preset else None
     if not (output / FILE).exists():
         return asked or cls()

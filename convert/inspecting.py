@@ -8,9 +8,10 @@ import numpy as np
 from stableavatar_jax.checkpoint import check_params, iterate_params
 from stableavatar_jax.config import read_config
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.weights.formats.files import open_tensors
 
 from . import parts
-from .files import open_tensors
 from .importing import TOKENIZER
 
 
@@ -22,7 +23,7 @@ def describe(source: Path, key: str | None = None) -> Iterator[str]:
         yield f"{name:{width}}  {str(tensor.dtype):14} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
     count, size = sum(t.size for t in tensors.values()), sum(t.nbytes for t in tensors.values())
     yield f"{len(tensors)} tensors, {count / 1e6:,.1f} M values, {size / 1e9:.2f} GB"
-    guess = parts.guess(set(tensors), parts.config_class()())
+    guess = parts.guess(set(tensors), AvatarConfig())
     if guess is None:
         yield "it looks like no part of the avatar: none of its names is known"
     else:
@@ -35,7 +36,7 @@ def verify(folder: Path) -> Iterator[tuple[bool, str]]:
     A part is whole if its tree is that of the directory's config.json and all its values are finite. One parameter is
     in memory at a time. Raises Mistake where config.json is missing or malformed.
     """
-    avatar = read_config(folder, parts.config_class())
+    avatar = read_config(folder, AvatarConfig)
     for name in parts.NAMES:
         try:
             check_params(folder / name, parts.part(name, avatar).abstract)

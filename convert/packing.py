@@ -10,6 +10,7 @@ import numpy as np
 from stableavatar_jax.checkpoint import check_params, iterate_params
 from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.packed import write_tensors
 
 from . import parts
@@ -23,7 +24,7 @@ def pack(folder: Path, output: Path, chosen: Sequence[str], dtype: str, overwrit
 
     Raises Mistake for a part that is missing, does not fit config.json, is too large or is there already.
     """
-    avatar = read_config(folder, parts.config_class())
+    avatar = read_config(folder, AvatarConfig)
     output.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         check_params(folder / name, parts.part(name, avatar).abstract)

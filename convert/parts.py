@@ -1,6 +1,5 @@
 """The parts of the avatar, by name: the network, its config's place, and how its weights are named on disk."""
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,10 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .rules import Naming, flatten
+from stableavatar_jax.models import avatar
+from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.weights.names import clip_vision, dit, umt5, vae, wav2vec2
+from stableavatar_jax.weights.rules import Naming, flatten
 
 PartName = Literal["dit", "vae", "umt5", "clip_vision", "wav2vec2"]
 NAMES: tuple[PartName, ...] = get_args(PartName)
+NAMINGS: dict[str, tuple[Naming, ...]] = {
+    "dit": dit.NAMINGS, "vae": vae.NAMINGS, "umt5": umt5.NAMINGS, "clip_vision": clip_vision.NAMINGS,
+    "wav2vec2": wav2vec2.NAMINGS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,10 @@ class Part:
         return jax.device_get(jax.jit(some)(jax.random.key(0)))
 
 
-def config_class() -> type[Any]:
-    """AvatarConfig: the config of all parts, what `config.json` of a model directory holds."""
-    return _avatar().AvatarConfig
-
-
-def part(name: str, avatar: Any) -> Part:
-    """The part `name` in the sizes of an AvatarConfig. Its network is imported now and not before."""
-    config = getattr(avatar, name)
-    module = _avatar().PARTS[name](config)
-    namings = importlib.import_module(f".{name}", __package__).NAMINGS
-    return Part(name, config, _avatar().abstract_params(module), namings, module)
+def part(name: str, model: AvatarConfig) -> Part:
+    """The part `name` in the sizes of a model."""
+    module = avatar.part(model, name)
+    return Part(name, getattr(model, name), avatar.abstract_params(module), NAMINGS[name], module)
 
 
 @dataclass(frozen=True, order=True)
@@ -61,16 +60,12 @@ class Guess:
     naming: str
 
 
-def guess(names: set[str], avatar: Any) -> Guess | None:
+def guess(names: set[str], model: AvatarConfig) -> Guess | None:
     """The part and naming that know most of these tensor names; None where none knows any."""
     known = [
-        Guess(len(names & {rule.source for rule in naming.rules(getattr(avatar, name))}), name, naming.name)
+        Guess(len(names & {rule.source for rule in naming.rules(getattr(model, name))}), name, naming.name)
         for name in NAMES
-        for naming in importlib.import_module(f".{name}", __package__).NAMINGS
+        for naming in NAMINGS[name]
     ]
     best = max(known)
     return best if best.count else None
-
-
-def _avatar() -> Any:
-    return importlib.import_module("stableavatar_jax.models.avatar")

@@ -1,15 +1,14 @@
 """A toy avatar in place of the real one, so that the commands are tested in a second."""
 
-import sys
 from dataclasses import dataclass, field
-from types import ModuleType
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from stableavatar_jax.convert import parts
-from stableavatar_jax.convert.rules import LINEAR, Naming, Rule
+from stableavatar_jax.convert import importing, inspecting, packing, parts
+
+from stableavatar_jax.weights.rules import LINEAR, Naming, Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +69,8 @@ def tensors(part, config=None):
 
 @pytest.fixture
 def toy(monkeypatch):
-    """Puts the toy where `convert.parts` looks for the avatar and for the tables."""
-    avatar = ModuleType("stableavatar_jax.models.avatar")
-    avatar.AvatarConfig = AvatarConfig
-    avatar.PARTS = dict.fromkeys(parts.NAMES, Toy)
-    avatar.abstract_params = lambda module: jax.eval_shape(module.init, jax.random.key(0), *module.example())["params"]
-    monkeypatch.setitem(sys.modules, avatar.__name__, avatar)
-    for name in parts.NAMES:
-        table = ModuleType(f"stableavatar_jax.convert.{name}")
-        table.NAMINGS = (naming(name),)
-        monkeypatch.setitem(sys.modules, table.__name__, table)
+    """Puts the toy where the commands look for the avatar and for the tables."""
+    for module in (importing, inspecting, packing):
+        monkeypatch.setattr(module, "AvatarConfig", AvatarConfig)
+    monkeypatch.setattr(parts.avatar, "PARTS", dict.fromkeys(parts.NAMES, Toy))
+    monkeypatch.setattr(parts, "NAMINGS", {name: (naming(name),) for name in parts.NAMES})

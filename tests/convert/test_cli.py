@@ -10,8 +10,8 @@ from stableavatar_jax.convert import importing
 from stableavatar_jax.convert.commands import main
 
 from stableavatar_jax.checkpoint import iterate_params, save_params
-from tests.convert import pth
 from tests.convert.conftest import ToyConfig, tensors
+from tests.weights import pth
 
 pytestmark = pytest.mark.usefixtures("toy")
 

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from stableavatar_jax.convert.dit import adapter_block_rules, adapter_rules
-from stableavatar_jax.convert.rules import unflatten
 
 from stableavatar_jax.models.audio_adapter import AdapterBlock, AudioAdapter, slot_indices
 from stableavatar_jax.models.config import AudioAdapterConfig
+from stableavatar_jax.weights.names.dit import adapter_block_rules, adapter_rules
+from stableavatar_jax.weights.rules import unflatten
 from tests.golden import cases
 
 GROUPS = {"adapter"}

@@ -4,11 +4,11 @@ from functools import partial
 
 import jax
 import numpy as np
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.clip_vision import NAMINGS
 
 from stableavatar_jax.models.clip_vision import CLIPVision, normalise, resize_bicubic
 from stableavatar_jax.models.config import CLIPVisionConfig
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names.clip_vision import NAMINGS
 from tests.golden import cases
 from tests.params import abstract_params
 

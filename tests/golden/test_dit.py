@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from stableavatar_jax.convert import dit as names
-from stableavatar_jax.convert import rules
 
 from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.rope import rope_frequencies, rope_tables, rotate, sinusoid
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names import dit as names
 from tests.golden import cases
 from tests.params import abstract_params
 

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from stableavatar_jax.convert import dit as names
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.lora import export_lora, import_lora
 
 from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.avatar import abstract_params
 from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.lora import export_lora, import_lora
+from stableavatar_jax.weights.names import dit as names
 from tests.golden import cases
 from tests.golden.test_training import config_of, features
 

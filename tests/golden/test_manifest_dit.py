@@ -2,10 +2,10 @@
 
 import numpy as np
 from stableavatar_jax.configs import avatar_1b, avatar_14b
-from stableavatar_jax.convert.dit import NAMINGS
-from stableavatar_jax.convert.rules import choose, match
 
 from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.weights.names.dit import NAMINGS
+from stableavatar_jax.weights.rules import choose, match
 from tests.golden.cases import weight
 from tests.params import abstract_params
 

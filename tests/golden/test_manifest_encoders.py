@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-from stableavatar_jax.convert import clip_vision, rules, umt5, wav2vec2
 
 from stableavatar_jax.models.clip_vision import CLIPVision
 from stableavatar_jax.models.config import CLIPVisionConfig, UMT5Config, Wav2Vec2Config
 from stableavatar_jax.models.umt5 import UMT5
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names import clip_vision, umt5, wav2vec2
 from tests.golden import cases
 from tests.params import abstract_params
 

@@ -4,9 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.clip_vision import NAMINGS as clip_names
-from stableavatar_jax.convert.vae import NAMINGS as vae_names
 
 from stableavatar_jax import media
 from stableavatar_jax.encoding.reference import LatentEncoder, encode_reference
@@ -14,6 +11,9 @@ from stableavatar_jax.frames import FRAMES_PER_LATENT, latent_frames
 from stableavatar_jax.models.clip_vision import CLIPVision
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names.clip_vision import NAMINGS as clip_names
+from stableavatar_jax.weights.names.vae import NAMINGS as vae_names
 from tests.golden import cases
 from tests.golden.test_clip import config_of as clip_config
 from tests.params import abstract_params

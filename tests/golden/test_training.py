@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import traverse_util
-from stableavatar_jax.convert import dit as names
-from stableavatar_jax.convert import rules
 
 from stableavatar_jax.diffusion import flow, losses, masks
 from stableavatar_jax.diffusion.config import LossConfig
@@ -18,6 +16,8 @@ from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.parts.dit_step import Draws, StepConfig, gradients, measure
 from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names import dit as names
 from tests.golden import cases
 
 GROUPS = {"training"}

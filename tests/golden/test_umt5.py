@@ -1,11 +1,11 @@
 """The text encoder against the reference numbers."""
 
 import numpy as np
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.umt5 import NAMINGS
 
 from stableavatar_jax.models.config import UMT5Config
 from stableavatar_jax.models.umt5 import UMT5, distance_bucket
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names.umt5 import NAMINGS
 from tests.golden import cases
 from tests.params import abstract_params
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.vae import NAMINGS
 
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE, reparameterise
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names.vae import NAMINGS
 from tests.golden import cases
 
 GROUPS = {"vae"}

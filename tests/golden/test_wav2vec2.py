@@ -2,12 +2,12 @@
 
 import flax.linen as nn
 import numpy as np
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.wav2vec2 import NAMINGS
 from transformers import Wav2Vec2FeatureExtractor
 
 from stableavatar_jax.models.config import Wav2Vec2Config
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names.wav2vec2 import NAMINGS
 from tests.golden import cases
 from tests.params import abstract_params
 

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stableavatar_jax.convert.lora import export_lora, import_lora
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.weights.lora import export_lora, import_lora
 from tests.params import random_params
 from tests.training import tiny
 

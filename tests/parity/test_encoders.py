@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from stableavatar_jax.convert import clip_vision, rules, umt5, wav2vec2
 
 from stableavatar_jax.models.clip_vision import CLIPVision, normalise, resize_bicubic
 from stableavatar_jax.models.config import CLIPVisionConfig, UMT5Config, Wav2Vec2Config
 from stableavatar_jax.models.umt5 import UMT5
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names import clip_vision, umt5, wav2vec2
 from tests.params import abstract_params
 
 torch = pytest.importorskip("torch", reason="torch is only in the environment of `make parity`")

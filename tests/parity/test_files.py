@@ -9,7 +9,7 @@ from stableavatar_jax.errors import Mistake
 
 torch = pytest.importorskip("torch", reason="torch lives in the environment of `make parity` alone")
 
-from stableavatar_jax.convert.files import open_tensors  # noqa: E402
+from stableavatar_jax.weights.formats.files import open_tensors  # noqa: E402
 
 DTYPES = [
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from stableavatar_jax.configs import tiny
-from stableavatar_jax.convert.lora import save_lora
 
 import sample
 from stableavatar_jax import media
@@ -18,6 +17,7 @@ from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
+from stableavatar_jax.weights.lora import save_lora
 
 SIZE = 32
 OVERLAPS = (0, 2, 5, 10, 15)

@@ -16,7 +16,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from stableavatar_jax.convert.lora import load_lora, save_lora
 
 from stableavatar_jax.checkpoint import load_params
 from stableavatar_jax.config import read_config
@@ -29,6 +28,7 @@ from stableavatar_jax.training import state as states
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.saving import Checkpoints
+from stableavatar_jax.weights.lora import load_lora, save_lora
 from tests.training.tiny import Synthetic, config
 
 ROOT = Path(__file__).parents[2]

@@ -3,13 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from stableavatar_jax.convert import clip_vision, rules, umt5, wav2vec2
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.clip_vision import CLIPVision
 from stableavatar_jax.models.config import CLIPVisionConfig, UMT5Config, Wav2Vec2Config
 from stableavatar_jax.models.umt5 import UMT5
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names import clip_vision, umt5, wav2vec2
 from tests.params import abstract_params, random_params
 
 T5 = UMT5(UMT5Config(vocab=9, dim=4, attention_dim=6, ffn_dim=5, heads=2, layers=2, buckets=4))

@@ -3,11 +3,11 @@
 import flax.linen as nn
 import jax
 import numpy as np
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.vae import NAMINGS
 
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.names.vae import NAMINGS
 
 
 def test_import_undoes_export():

@@ -12,8 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from stableavatar_jax.errors import Mistake
-
-from .tensors import LazyTensor, is_count, mapped
+from stableavatar_jax.weights.formats.tensors import LazyTensor, is_count, mapped
 
 DTYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,

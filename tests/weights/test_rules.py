@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from jax import ShapeDtypeStruct
 from numpy.testing import assert_array_equal
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, Naming, Rule, flatten
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, Naming, Rule, flatten
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import tarfile
 import ml_dtypes
 import numpy as np
 import pytest
-from stableavatar_jax.convert.files import open_tensors
 
 from stableavatar_jax.errors import Mistake
-from tests.convert import pth
+from stableavatar_jax.weights.formats.files import open_tensors
+from tests.weights import pth
 
 F32 = np.arange(24, dtype=np.float32)
 

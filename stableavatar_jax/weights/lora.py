@@ -14,10 +14,9 @@ import numpy as np
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import DiTConfig
-
-from .dit import rules as dit_rules
-from .files import open_tensors
-from .rules import LINEAR, Rule, Tree, flatten, unflatten
+from stableavatar_jax.weights.formats.files import open_tensors
+from stableavatar_jax.weights.names.dit import rules as dit_rules
+from stableavatar_jax.weights.rules import LINEAR, Rule, Tree, flatten, unflatten
 
 PREFIX = "lora_transformer__"
 KINDS = ("lora_down.weight", "lora_up.weight", "alpha")

@@ -20,8 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from stableavatar_jax.errors import Mistake
-
-from .tensors import LazyTensor, is_count, mapped
+from stableavatar_jax.weights.formats.tensors import LazyTensor, is_count, mapped
 
 DAMAGED = "the file is damaged, download it again"
 SAVE_AGAIN = "save the weights alone, torch.save(model.state_dict(), FILE)"

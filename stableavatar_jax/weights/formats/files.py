@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stableavatar_jax.errors import Mistake
-
-from .pth_file import SAVE_AGAIN, Tensor, read_pth
-from .safetensors_file import looks_like, open_safetensors
-from .tensors import LazyTensor
+from stableavatar_jax.weights.formats.pth import SAVE_AGAIN, Tensor, read_pth
+from stableavatar_jax.weights.formats.safetensors import looks_like, open_safetensors
+from stableavatar_jax.weights.formats.tensors import LazyTensor
 
 __all__ = ["Mistake", "LazyTensor", "open_tensors"]
 

@@ -1,0 +1,1 @@
+"""Tables of tensor names, one module for each part of the avatar; `rules` reads them in both directions."""
