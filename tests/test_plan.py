@@ -18,7 +18,7 @@ from stableavatar_jax.models.dit import Context
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.plan import cost as plan
 from stableavatar_jax.sampling.config import SampleConfig
-from stableavatar_jax.sampling.sampler import Shared, make_velocity
+from stableavatar_jax.sampling.velocity import Shared, make_velocity
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

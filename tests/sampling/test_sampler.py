@@ -12,7 +12,7 @@ from stableavatar_jax.diffusion import guidance, solvers
 from stableavatar_jax.diffusion.windows import Part, WindowConfig, make_denoise, make_sweep
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.avatar import part
-from stableavatar_jax.sampling.sampler import make_velocity, prepare
+from stableavatar_jax.sampling.velocity import make_velocity, prepare
 from tests.params import random_params
 
 MODEL = dataclasses.replace(tiny.model, dit=dataclasses.replace(tiny.model.dit, layers=1))
