@@ -1,6 +1,16 @@
 """The one error for what a user can mend."""
 
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
+
+ROOM = "make room, or choose a folder you may write to"
+"""What to do where nothing can be written; callers with better advice give their own."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""Errors of writing that come without the file's name."""
 
 
 class Mistake(ValueError):
@@ -19,3 +29,24 @@ class Mistake(ValueError):
     def at(cls, path: Path, found: str, remedy: str) -> "Mistake":
         """A mistake in a file: what was found there, and what to do."""
         return cls(f"{path}: {found}; {remedy}")
+
+
+@contextlib.contextmanager
+def explained(path: Path, advice: str = ROOM, *, only: tuple[str, ...] = ()) -> Iterator[None]:
+    """Turn an OSError into a Mistake about `path`; with `only`, one of a file whose name begins so, or of a full disk.
+
+    Libraries that are not written in Python raise errors of other classes, with the system's number in the message.
+    """
+    try:
+        yield
+    except Mistake:
+        raise
+    except Exception as error:
+        told = re.search(r"\bos.error\D{0,9}(\d+)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        name = str(getattr(error, "filename", None) or "")
+        ours = name.startswith(only) if name else number in FULL
+        if not ours and (only or not isinstance(error, OSError)):
+            raise
+        why = os.strerror(number) if number else error
+        raise Mistake(f"{path}: cannot be written ({why}); {advice}") from error
