@@ -15,7 +15,14 @@ KEPT_BYTES = 160
 """Bytes of a long name that stay in its hidden ones, which libraries lengthen by up to 60 while they write."""
 
 _held: set[int] = set()
-os.register_at_fork(after_in_child=lambda: [os.close(lock) for lock in _held])  # or a lock would outlive its process
+
+
+def _let_go() -> None:
+    for lock in _held:
+        os.close(lock)
+
+
+os.register_at_fork(after_in_child=_let_go)  # or a lock would outlive its process in a worker
 
 
 @contextlib.contextmanager

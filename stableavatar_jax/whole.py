@@ -89,16 +89,16 @@ def check_output(
 
 def check_outputs(sizes: Mapping[Path | None, int], *, inputs: Iterable[Path | None] = ()) -> None:
     """`check_output` of several files at once, given their sizes in bytes: they differ, and there is room for all."""
-    sizes = {path: size for path, size in sizes.items() if path is not None}
+    wanted = {path: size for path, size in sizes.items() if path is not None}
     inputs = list(inputs)
-    for path in sizes:
+    for path in wanted:
         check_output(path, inputs=inputs)
-        for other in sizes:
+        for other in wanted:
             if other is not path and os.path.realpath(other) == os.path.realpath(path):
                 raise Mistake(f"{path}: two results would be written to it; give each a name of its own")
-    for device in {path.parent.stat().st_dev for path in sizes}:
-        there = [path for path in sizes if path.parent.stat().st_dev == device]
-        _check_space(there[0].parent, sum(sizes[path] for path in there))
+    for device in {path.parent.stat().st_dev for path in wanted}:
+        there = [path for path in wanted if path.parent.stat().st_dev == device]
+        _check_space(there[0].parent, sum(wanted[path] for path in there))
 
 
 def check_folder(path: Path, *, inputs: Iterable[Path | None] = (), space: int = 0) -> None:
