@@ -16,12 +16,12 @@ from stableavatar_jax.locks import alone, hidden
 from stableavatar_jax.whole import check_folder, check_output, check_outputs, unused, whole
 
 HOLD = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from stableavatar_jax.whole import whole
 with whole(Path(sys.argv[1])) as partial:
     partial.write_text("half")
-    print("ready", flush=True)
+    os.write(1, b"ready\n")
     time.sleep(60)
 """
 
@@ -140,7 +140,7 @@ def test_what_a_killed_process_leaves_is_no_obstacle(tmp_path):
 
 def test_a_child_process_does_not_keep_the_lock(tmp_path):
     """A worker that was forked lives longer than its parent."""
-    script = HOLD.replace("    print(", "    os.fork()\n    print(").replace("import sys", "import os, sys")
+    script = HOLD.replace("    os.write", "    os.fork()\n    os.write")
     command = [sys.executable, "-c", script, str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
