@@ -15,7 +15,7 @@ from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.locks import alone, hidden
 from stableavatar_jax.whole import check_folder, check_output, check_outputs, unused, whole
 
-HOLD = """
+HOLD = r"""
 import os, sys, time
 from pathlib import Path
 from stableavatar_jax.whole import whole
