@@ -124,7 +124,7 @@ class AdapterBlock(nn.Module):
         if c.ablation != "no_cross_attention":
             attend = FrameAttention(c, name="cross_attention")
             x = x + attend(LayerNorm(param_dtype=c.param_dtype, name="norm_cross")(x), latents)
-        y = Linear(2 * c.dim, ("embed", "mlp"), dtype=c.dtype, param_dtype=c.param_dtype, name="ffn_up")(
+        y = Linear(c.ffn_width, ("embed", "mlp"), dtype=c.dtype, param_dtype=c.param_dtype, name="ffn_up")(
             modulate(norm(x), shift2, scale2)
         )
         y = Linear(c.dim, ("mlp", "embed"), dtype=c.dtype, param_dtype=c.param_dtype, name="ffn_down")(nn.gelu(y))

@@ -24,6 +24,8 @@ class AudioAdapterConfig:
     """Refining blocks."""
     heads: int = 8
     """Attention heads of a refining block."""
+    ffn_dim: int | None = None
+    """Width inside a refining block's feed-forward; twice `dim` where it is not given, as released."""
     context: int = 4
     """Audio tokens a slot takes beyond its latent frame, on each side (paper Eq. 1)."""
     slot_positions: int = 0
@@ -35,6 +37,11 @@ class AudioAdapterConfig:
     """Compute dtype."""
     param_dtype: str = "float32"
     """Dtype parameters are born in."""
+
+    @property
+    def ffn_width(self) -> int:
+        """Width inside a refining block's feed-forward."""
+        return self.ffn_dim or 2 * self.dim
 
 
 @dataclass(frozen=True, kw_only=True)

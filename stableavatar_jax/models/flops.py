@@ -24,7 +24,7 @@ def dit_flops(
     block += 4 * audio_tokens * c.dim**2
     patch = c.patch[0] * c.patch[1] * c.patch[2]
     ends = 2 * tokens * c.dim * patch * (c.in_channels + c.out_channels)
-    refine = c.adapter.blocks * (4 * tokens * c.dim**2 + audio_tokens * (4 + 8) * c.dim**2)
+    refine = c.adapter.blocks * (4 * tokens * c.dim**2 + audio_tokens * 4 * c.dim * (c.dim + c.adapter.ffn_width))
     refine += 2 * audio_tokens * c.dim**2
     return float(branches * (c.layers * block + ends) + audios * refine)
 
