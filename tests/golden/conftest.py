@@ -15,13 +15,15 @@ def pytest_addoption(parser):
 
 
 def pytest_generate_tests(metafunc):
-    """A test with a `case` argument runs once for every case of its module's GROUP that its `CASES` pattern admits."""
+    """A test with a `case` argument runs once for every case of its module's GROUPS that its `cases` admits: a pattern
+    of file names, or a function of the case."""
     if "case" in metafunc.fixturenames:
-        pattern = getattr(metafunc.function, "cases", "*")
+        admits = getattr(metafunc.function, "cases", "*")
         found = [
             case
             for case in cases.find(metafunc.config.getoption("--golden"))
-            if case.group in metafunc.module.GROUPS and case.path.match(pattern) and not case.reason_left_out
+            if case.group in metafunc.module.GROUPS and not case.reason_left_out
+            and (case.path.match(admits) if isinstance(admits, str) else admits(case))
         ]
         metafunc.parametrize("case", found, ids=lambda case: case.name)
 

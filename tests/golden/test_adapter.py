@@ -5,10 +5,9 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.audio_adapter import AdapterBlock, AudioAdapter, slot_indices
-from stableavatar_jax.models.config import AudioAdapterConfig
 from stableavatar_jax.weights.names.dit import adapter_block_rules, adapter_rules
 from stableavatar_jax.weights.rules import unflatten
-from tests.golden import cases
+from tests.golden import cases, sizes
 
 GROUPS = {"adapter"}
 
@@ -42,7 +41,7 @@ def check_tables(case):
 
 def check_block(case):
     spec, stored = case.info["spec"]["config"], case.tensors
-    config = AudioAdapterConfig(dim=spec["vocal_dim"], heads=spec["num_heads"])
+    config = sizes.adapter_block(case.info["state_dict"], spec["num_heads"])
     params = load(adapter_block_rules(config), config, case.info)
     frames = stored["in/x"].shape[1] if stored["in/x"].ndim == 4 else case.info["spec"]["latents_num_frames"]
     x = stored["in/x"].reshape(len(stored["in/x"]), frames, -1, spec["vocal_dim"])
@@ -54,9 +53,7 @@ def check_block(case):
 
 def check_projector(case):
     spec, stored, video = case.info["spec"], case.tensors, case.info["spec"]["n_frames"]
-    hidden = (2048,) if spec["variant"] == "14b" else ()
-    config = AudioAdapterConfig(audio_dim=spec["config"]["audio_in_dim"], dim=spec["config"]["dit_dim"],
-                                projection_dims=hidden)
+    config = sizes.adapter(case.info["state_dict"], spec["config"].get("num_heads", sizes.ADAPTER_HEADS))
     params = load(adapter_rules(config), config, case.info)
     adapter, latent = AudioAdapter(config).bind({"params": params}), int((video - 1) / 4) + 1
     audio, latents, e, e0 = (jnp.asarray(stored[f"in/{n}"]) for n in ("vocal", "latents", "e", "e0"))

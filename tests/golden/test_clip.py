@@ -6,29 +6,16 @@ import jax
 import numpy as np
 
 from stableavatar_jax.models.clip_vision import CLIPVision, normalise, resize_bicubic
-from stableavatar_jax.models.config import CLIPVisionConfig
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names.clip_vision import NAMINGS
-from tests.golden import cases
+from tests.golden import cases, sizes
 from tests.params import abstract_params
 
 GROUPS = {"clip"}
 
 
-def config_of(stated: dict) -> CLIPVisionConfig:
-    return CLIPVisionConfig(
-        image_size=stated["image_size"],
-        patch=stated["patch_size"],
-        dim=stated["vision_dim"],
-        mlp_ratio=stated["vision_mlp_ratio"],
-        heads=stated["vision_heads"],
-        layers=stated["vision_layers"],
-        embedding_dim=stated["embed_dim"],
-    )
-
-
 def test_clip(case):
-    config = config_of(case.info["config"])
+    config = sizes.clip(case.info["config"])
     model = CLIPVision(config)
     source = cases.weights(case.info["weights"], case.info["seed"])
     params, _ = rules.load(rules.choose(NAMINGS, config, source), config, source, abstract_params(model))

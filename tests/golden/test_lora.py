@@ -11,15 +11,15 @@ from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.lora import export_lora, import_lora
 from stableavatar_jax.weights.names import dit as names
-from tests.golden import cases
-from tests.golden.test_training import config_of, features
+from tests.golden import cases, sizes
+from tests.golden.test_training import features
 
 GROUPS = {"lora"}
 
 
 def test_lora(case):
     info, stored = case.info, case.tensors
-    config = config_of(info)
+    config = sizes.dit(info["config"], info["state_dict"])
     model, seed = DiT(config), info["seed"]
     params, _ = rules.load(names.NAMINGS[0], config, cases.weights(info["state_dict"], seed), abstract_params(model))
     source = cases.weights(info["lora_state_dict"], seed)

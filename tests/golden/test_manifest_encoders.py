@@ -1,7 +1,5 @@
 """The encoders' parameters are those of the published files, name for name and shape for shape."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from stableavatar_jax.models.clip_vision import CLIPVision
@@ -10,7 +8,7 @@ from stableavatar_jax.models.umt5 import UMT5
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names import clip_vision, umt5, wav2vec2
-from tests.golden import cases
+from tests.golden import cases, sizes
 from tests.params import abstract_params
 
 GROUPS = {"manifests"}
@@ -37,7 +35,8 @@ def imported(namings, config, model, shapes):
 
 
 def test_umt5(case):
-    config, shapes = UMT5Config(), stated_shapes(case.info["keys"])
+    config, shapes = sizes.umt5(case.info["config"]), stated_shapes(case.info["keys"])
+    assert_preset(config, UMT5Config())
     naming, report = imported(umt5.NAMINGS, config, UMT5(config), shapes)
     assert naming is umt5.ORIGINAL
     assert report == rules.Report((), ())
@@ -45,7 +44,8 @@ def test_umt5(case):
 
 
 def test_clip(case):
-    config, shapes = CLIPVisionConfig(), stated_shapes(case.info["keys"])
+    config, shapes = sizes.clip(case.info["config"]), stated_shapes(case.info["keys"])
+    assert_preset(config, CLIPVisionConfig())
     text = stated_shapes(case.info["textual_keys_ignored_by_the_project"])
     naming, report = imported(clip_vision.NAMINGS, config, CLIPVision(config), shapes | text)
     assert naming is clip_vision.ORIGINAL
@@ -54,7 +54,8 @@ def test_clip(case):
 
 
 def test_wav2vec2(case):
-    config, shapes = Wav2Vec2Config(), stated_shapes(case.info["keys"])
+    config, shapes = sizes.wav2vec2(case.info["config"]), stated_shapes(case.info["keys"])
+    assert_preset(config, Wav2Vec2Config())
     head = tuple(sorted(name for name in shapes if name.startswith("lm_head.")))
     renamed = {pair["src"]: pair["dst"] for pair in case.info["pairs"]}
     old = {renamed.get(name, name): shape for name, shape in shapes.items()}
@@ -74,35 +75,45 @@ def test_wav2vec2(case):
 
 
 def test_umt5_to_transformers(case):
-    config = UMT5Config()
-    small = replace(config, vocab=7, dim=4, attention_dim=6, ffn_dim=5, heads=2, buckets=4)
-    assert_pairs(case.info["pairs"], umt5.ORIGINAL, umt5.TRANSFORMERS, config, small, UMT5)
+    layers = sizes.count((pair["src"] for pair in case.info["pairs"]), r"blocks\.(\d+)\.")
+    small = UMT5Config(layers=layers, vocab=7, dim=4, attention_dim=6, ffn_dim=5, heads=2, buckets=4)
+    assert_pairs(case.info["pairs"], umt5.ORIGINAL, umt5.TRANSFORMERS, small, UMT5)
 
 
 def test_clip_to_transformers(case):
-    config = CLIPVisionConfig()
-    small = replace(config, image_size=4, patch=2, dim=4, heads=2, embedding_dim=3)
-    assert_pairs(case.info["pairs"], clip_vision.ORIGINAL, clip_vision.TRANSFORMERS, config, small, CLIPVision)
+    layers = sizes.count((pair["src"] for pair in case.info["pairs"]), r"visual\.transformer\.(\d+)\.")
+    small = CLIPVisionConfig(layers=layers, image_size=4, patch=2, dim=4, heads=2, embedding_dim=3)
+    width = case.info["hf_config"]["hidden_size"]
+    assert_pairs(case.info["pairs"], clip_vision.ORIGINAL, clip_vision.TRANSFORMERS, small, CLIPVision, width)
 
 
-def assert_pairs(pairs, one, other, config, small, model):
-    """A small file under one naming, brought to the other by our tables, is what the stated pairs make of it."""
-    assert {pair["src"] for pair in pairs} == {rule.source for rule in one.rules(config)}
+def assert_preset(config, preset):
+    """Where the manifest has the width and depth of the model we build by default, it has all of its sizes."""
+    if (config.dim, config.layers) == (preset.dim, preset.layers):
+        assert config == preset
+
+
+def assert_pairs(pairs, one, other, small, model, width=None):
+    """A small file under one naming, brought to the other by our tables, is what the stated pairs make of it.
+
+    `width` is the real width, of which the pairs that cut a tensor state rows.
+    """
+    assert {pair["src"] for pair in pairs} == {rule.source for rule in one.rules(small)}
     first = dict((again, name) for name, again in other.tied)
-    assert {first.get(pair["dst"], pair["dst"]) for pair in pairs} == {rule.source for rule in other.rules(config)}
+    assert {first.get(pair["dst"], pair["dst"]) for pair in pairs} == {rule.source for rule in other.rules(small)}
 
     source = cases.weights(exported_shapes(one, small, model(small)), seed=0)
     params, _ = rules.load(one, small, source, abstract_params(model(small)))
     made = dict(rules.export(other, small, params))
     for pair in pairs:
-        rows = config.dim // small.dim  # the pairs state rows of the real width
         actual = made[first.get(pair["dst"], pair["dst"])]
-        np.testing.assert_array_equal(actual, changed(source[pair["src"]], pair["op"], rows), err_msg=pair["dst"])
+        expected = changed(source[pair["src"]], pair["op"], small.dim, width)
+        np.testing.assert_array_equal(actual, expected, err_msg=pair["dst"])
 
 
-def changed(tensor: np.ndarray, op: str, rows: int) -> np.ndarray:
+def changed(tensor: np.ndarray, op: str, small: int, width: int | None) -> np.ndarray:
     if op.startswith("rows["):
-        start, end = (int(n) // rows for n in op[5:-1].split(":"))
+        start, end = (int(n) * small // width for n in op[5:-1].split(":"))
         return tensor[start:end]
     return {
         "identity": lambda x: x,
@@ -112,8 +123,8 @@ def changed(tensor: np.ndarray, op: str, rows: int) -> np.ndarray:
     }[op](tensor)
 
 
-test_umt5.cases = "umt5_*_encoder.json"
-test_clip.cases = "clip_*_14.json"
+test_umt5.cases = lambda case: case.path.match("umt5_*.json") and "keys" in case.info
+test_clip.cases = lambda case: case.path.match("clip_*.json") and "keys" in case.info
 test_wav2vec2.cases = "wav2vec2_*.json"
 test_umt5_to_transformers.cases = "umt5_*_to_transformers.json"
 test_clip_to_transformers.cases = "clip_*_to_transformers.json"

@@ -9,13 +9,11 @@ from stableavatar_jax import media
 from stableavatar_jax.encoding.reference import LatentEncoder, encode_reference
 from stableavatar_jax.frames import FRAMES_PER_LATENT, latent_frames
 from stableavatar_jax.models.clip_vision import CLIPVision
-from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names.clip_vision import NAMINGS as clip_names
 from stableavatar_jax.weights.names.vae import NAMINGS as vae_names
-from tests.golden import cases
-from tests.golden.test_clip import config_of as clip_config
+from tests.golden import cases, sizes
 from tests.params import abstract_params
 
 GROUPS = {"preprocess"}
@@ -42,11 +40,11 @@ def test_reference(case):
     case.check("out/clip_image", picture.transpose(2, 0, 1), **exact)
     case.check("out/cond_image", picture.transpose(2, 0, 1)[None, :, None], **exact)
 
-    clip = CLIPVision(clip_config(config["clip"]))
+    clip = CLIPVision(sizes.clip(config["clip"]))
     tokens = jax.jit(clip.apply)({"params": load(case, "clip", clip_names, clip)}, jnp.asarray(picture)[None])
     case.check("out/clip_context", tokens, atol=7e-4, rtol=0.0)  # by the case's note: the resize in float32
 
-    vae = VAE(VAEConfig(**config["vae"]))
+    vae = VAE(sizes.vae(config["vae"]))
     encoder = LatentEncoder(vae, load(case, "vae", vae_names, vae))
     reference = encode_reference(encoder, picture, latent_frames(config["clip_length"]))
     reference = reference.transpose(3, 0, 1, 2)[None]

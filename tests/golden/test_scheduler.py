@@ -29,9 +29,10 @@ def levels(kind, setting):
         s = flow.shift(np.arange(flow.LEVELS - 1 + last, last - 1, -1) / flow.LEVELS, float(train[1]))
         return s, flow.LEVELS * s
     built, called, steps = re.fullmatch(r"(?:shift|ctor)([\d.]+)(?:_call([\d.]+))?_n(\d+)", setting).groups()
-    if called is None:
+    if called is None or called == built:
         return flow.schedule("release" if kind == "euler" else "wan_twice", int(steps), float(built))
     assert float(built) == 1, "the levels' upper end is shifted by the constructor's shift, 1 for our default rule"
+    assert kind != "euler", "the release gives Euler its shift when it is built"
     return flow.schedule("wan", int(steps), float(called))
 
 

@@ -1,6 +1,7 @@
 """Training against the release's numbers: noising, losses, masks, the optimizer, and whole steps."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +12,16 @@ from flax import traverse_util
 from stableavatar_jax.diffusion import flow, losses, masks
 from stableavatar_jax.diffusion.config import LossConfig
 from stableavatar_jax.models.avatar import abstract_params
-from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig, LoRAConfig
+from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.parts.dit_step import Draws, StepConfig, gradients, measure
 from stableavatar_jax.training.state import OptimizerConfig
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names import dit as names
-from tests.golden import cases
+from tests.golden import cases, sizes
 
 GROUPS = {"training"}
-
-
-def config_of(info) -> DiTConfig:
-    c = info["config"]
-    return DiTConfig(
-        dim=c["dim"], ffn_dim=c["ffn_dim"], heads=c["num_heads"], layers=c["num_layers"], in_channels=c["in_dim"],
-        out_channels=c["out_dim"], text_dim=c["text_dim"], text_len=c["text_len"], image_dim=c["clip_dim"],
-        time_dim=c["freq_dim"], adapter=AudioAdapterConfig(audio_dim=c["audio_in_dim"], dim=c["dim"]),
-    )
 
 
 def features(stored, config):
@@ -128,9 +120,12 @@ def test_clip_and_schedule(case):
         np.testing.assert_allclose(limit, row["actual_max_grad_norm"], **tolerance)
         scaled, _ = states.clip_gradients(config).update({"g": norm}, states.ClipState(step))
         np.testing.assert_allclose(scaled["g"] / norm, row["scale"], **tolerance)
-    schedule = states.learning_rate(OptimizerConfig(learning_rate=2e-5, warmup=100))
-    ours = [schedule(step) for step in range(len(info["lr_by_step_warmup100_base2e-5"]))]
-    np.testing.assert_allclose(ours, info["lr_by_step_warmup100_base2e-5"], **tolerance)
+    tables = {name: rates for name, rates in info.items() if name.startswith("lr_by_step")}
+    assert tables
+    for name, rates in tables.items():
+        warmup, base = re.fullmatch(r"lr_by_step_warmup(\d+)_base(.+)", name).groups()
+        schedule = states.learning_rate(OptimizerConfig(learning_rate=float(base), warmup=int(warmup)))
+        np.testing.assert_allclose([schedule(step) for step in range(len(rates))], rates, err_msg=name, **tolerance)
     for strata in info["timestep_strata"]:
         np.testing.assert_array_equal(flow.strata(strata["world_size"]), strata["index_range_per_rank"])
 
@@ -141,7 +136,7 @@ test_clip_and_schedule.cases = "clip_and_schedule*.json"
 def test_full_step(case):
     """One step of the released training, by the case's own draws."""
     info, stored, tolerance = case.info, case.tensors, case.info["tolerance"]
-    config, o = config_of(info), info["optimizer"]
+    config, o = sizes.dit(info["config"], info["state_dict"]), info["optimizer"]
     model = DiT(config)
     params, _ = rules.load(
         names.NAMINGS[0], config, cases.weights(info["state_dict"], info["seed"]), abstract_params(model)

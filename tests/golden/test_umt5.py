@@ -2,27 +2,13 @@
 
 import numpy as np
 
-from stableavatar_jax.models.config import UMT5Config
 from stableavatar_jax.models.umt5 import UMT5, distance_bucket
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names.umt5 import NAMINGS
-from tests.golden import cases
+from tests.golden import cases, sizes
 from tests.params import abstract_params
 
 GROUPS = {"umt5"}
-
-
-def config_of(stated: dict) -> UMT5Config:
-    return UMT5Config(
-        vocab=stated["vocab"],
-        dim=stated["dim"],
-        attention_dim=stated["dim_attn"],
-        ffn_dim=stated["dim_ffn"],
-        heads=stated["num_heads"],
-        layers=stated["num_layers"],
-        buckets=stated["num_buckets"],
-        shared_bias=stated["shared_pos"],
-    )
 
 
 def test_umt5(case):
@@ -32,7 +18,7 @@ def test_umt5(case):
         case.check("out/bucket", bucket)
         return
 
-    config = config_of(case.info["config"])
+    config = sizes.umt5(case.info["config"])
     model = UMT5(config)
     source = cases.weights(case.info["weights"], case.info["seed"])
     naming = rules.choose(NAMINGS, config, source)

@@ -9,14 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE, reparameterise
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names.vae import NAMINGS
-from tests.golden import cases
+from tests.golden import cases, sizes
 
 GROUPS = {"vae"}
-SPELLING = {"temperal_downsample": "temporal_downsample"}  # theirs, ours
 
 
 def test_vae(case):
@@ -45,8 +43,7 @@ def test_vae(case):
 
 def build(case):
     """The case's model and its weights, brought in by the converter's rules."""
-    said = {SPELLING.get(key, key): value for key, value in case.info["config"].items() if key != "attn_scales"}
-    model = VAE(VAEConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}))
+    model = VAE(sizes.vae(case.info["config"]))
     abstract = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *model.example()))["params"]
     source = cases.weights(case.info["weights"], case.info["seed"])
     return model, {"params": rules.load(NAMINGS[0], model.config, source, abstract)[0]}

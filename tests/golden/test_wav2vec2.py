@@ -8,34 +8,21 @@ from stableavatar_jax.models.config import Wav2Vec2Config
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names.wav2vec2 import NAMINGS
-from tests.golden import cases
+from tests.golden import cases, sizes
 from tests.params import abstract_params
 
 GROUPS = {"wav2vec2"}
 
 
-def config_of(stated: dict) -> Wav2Vec2Config:
-    return Wav2Vec2Config(
-        dim=stated["hidden_size"],
-        ffn_dim=stated["intermediate_size"],
-        heads=stated["num_attention_heads"],
-        layers=stated["num_hidden_layers"],
-        conv_dims=tuple(stated["conv_dim"]),
-        conv_kernels=tuple(stated["conv_kernel"]),
-        conv_strides=tuple(stated["conv_stride"]),
-        position_kernel=stated["num_conv_pos_embeddings"],
-        position_groups=stated["num_conv_pos_embedding_groups"],
-        eps=stated["layer_norm_eps"],
-    )
-
-
 def test_wav2vec2(case):
     if "samples_to_frames" in case.info:
+        stated = case.info.get("full_config")  # the table of the real sizes has none
+        config = sizes.wav2vec2(stated) if stated else Wav2Vec2Config()
         for samples, frames in case.info["samples_to_frames"].items():
-            assert Wav2Vec2Config().output_length(int(samples)) == frames
+            assert config.output_length(int(samples)) == frames
         return
 
-    config = config_of(case.info["full_config"])
+    config = sizes.wav2vec2(case.info["full_config"])
     model = Wav2Vec2(config)
     source = cases.weights(case.info["weights"], case.info["seed"])
     params, _ = rules.load(rules.choose(NAMINGS, config, source), config, source, abstract_params(model))
