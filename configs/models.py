@@ -1,14 +1,9 @@
-"""The sizes of the model, as sampling and training share them. It needs nothing but jax and flax."""
+"""The sizes of the model, as sampling and training share them."""
 
-from stableavatar_jax.models.config import (
-    AudioAdapterConfig,
-    AvatarConfig,
-    CLIPVisionConfig,
-    DiTConfig,
-    UMT5Config,
-    VAEConfig,
-    Wav2Vec2Config,
-)
+from stableavatar_jax.demo.preset import model as demo
+from stableavatar_jax.models.config import AudioAdapterConfig, AvatarConfig, DiTConfig
+
+__all__ = ["avatar_14b", "avatar_1b", "demo"]
 
 avatar_1b = AvatarConfig()
 avatar_14b = AvatarConfig(
@@ -21,21 +16,3 @@ avatar_14b = AvatarConfig(
         mask_padding=True,
     )
 )
-
-# Small enough to be trained from nothing on a CPU, at 96x96 pixels.
-demo = AvatarConfig(
-    dit=DiTConfig(
-        dim=192, ffn_dim=640, heads=6, layers=6, text_dim=96, text_len=112, image_dim=128, time_dim=64,
-        adapter=AudioAdapterConfig(audio_dim=128, dim=192, heads=6, slot_positions=17),
-    ),
-    vae=VAEConfig(  # its latents are measured when it is trained
-        dim=32, dim_mult=(1, 2, 3, 3), num_res_blocks=1, latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16
-    ),
-    umt5=UMT5Config(vocab=384, dim=96, attention_dim=96, ffn_dim=192, heads=4, layers=2),
-    clip_vision=CLIPVisionConfig(image_size=112, dim=128, heads=4, layers=4, embedding_dim=64),
-    wav2vec2=Wav2Vec2Config(
-        dim=128, ffn_dim=384, heads=4, layers=4, conv_dims=(64,) * 7, position_kernel=32, position_groups=8
-    ),
-    tokenizer="bytes",
-    after_picture="again",
-)  # fmt: skip

@@ -127,17 +127,22 @@ def read_config(folder: Path, cls: type[T]) -> T:
 
 
 def load_preset(path: Path | str, cls: type[T] | None = None) -> T:
-    """The `config` that a Python file such as `configs/avatar_1b.py` defines. The file is executed.
+    """The `config` that a Python file such as `configs/avatar_1b.py` defines; `avatar_1b` finds it too.
+
+    A file that is not the package's own is executed.
 
     With `cls`: a value of that class, or of the one field of that class in it. Raises Mistake.
     """
     path = Path(path)
+    if path.name == str(path) == path.stem and not path.is_file():
+        path = _ours() / f"{path}.py"
     if not path.is_file():
         near = difflib.get_close_matches(path.stem, (p.stem for p in path.parent.glob("*.py")), 1)
         advice = f"did you mean {path.with_name(near[0])}.py?" if near else "presets lie in configs/"
         raise Mistake(f"{path}: no such preset; {advice}")
     try:
-        names = vars(importlib.import_module(f"{OURS}.{path.stem}")) if _is_ours(path) else runpy.run_path(str(path))
+        ours = path.resolve().parent == _ours()
+        names = vars(importlib.import_module(f"{OURS}.{path.stem}")) if ours else runpy.run_path(str(path))
     except Exception as error:
         raise Mistake(f"{path}: running it failed ({type(error).__name__}: {error})") from error
     if "config" not in names:
@@ -152,10 +157,11 @@ def load_preset(path: Path | str, cls: type[T] | None = None) -> T:
     return inner[0]
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a preset is one of the package's: those are imported by name, since they import each other."""
+def _ours() -> Path:
+    """The folder of the package's own presets. Those are imported by name, since they import each other."""
     found = importlib.util.find_spec(OURS)
-    return found is not None and path.resolve().parent in map(Path, found.submodule_search_locations or ())
+    assert found is not None and found.submodule_search_locations, "stableavatar_jax is not installed"
+    return Path(found.submodule_search_locations[0]).resolve()
 
 
 def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = None) -> T:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -50,3 +51,10 @@ def explained(path: Path, advice: str = ROOM, *, only: tuple[str, ...] = ()) -> 
             raise
         why = os.strerror(number) if number else error
         raise Mistake(f"{path}: cannot be written ({why}); {advice}") from error
+
+
+def need(extra: str, *modules: str) -> None:
+    """Raise Mistake where modules that come with an optional extra are not installed. Nothing is imported."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Mistake(f"{', '.join(missing)}: not installed; the extra `{extra}` has it: pip install -e '.[{extra}]'")

@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from stableavatar_jax.configs import avatar_1b, avatar_14b, tiny
 
 from stableavatar_jax.config import load_preset
+from stableavatar_jax.configs import avatar_1b, avatar_14b, tiny
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.windows import Part, make_sweep
 from stableavatar_jax.models.audio_adapter import AudioSlots

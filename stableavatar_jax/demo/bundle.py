@@ -1,16 +1,16 @@
 """The picture and the recording of `make demo`: a character and a voice that were never trained on."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
 
+from stableavatar_jax import media
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
-from stableavatar_jax.world.build import TEST_CHARACTERS
+from stableavatar_jax.whole import whole
 from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.config import TEST_CHARACTERS
 from stableavatar_jax.world.draw import Pose, render
 from stableavatar_jax.world.recording import to_rate
 from stableavatar_jax.world.voices import Voice, sentences
@@ -24,23 +24,14 @@ BEFORE, PAUSE = 0.3, 0.45
 """Seconds of silence before the first sentence, and between sentences."""
 SECONDS = 10.0
 PEAK = 0.7
-ASSETS = Path(__file__).with_name("assets")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bundle:
-    """Draw the picture and speak the recording that come with the package."""
-
-    output: Path = ASSETS
-    """Folder for character.png and speech.flac."""
-
-    def run(self) -> None:
-        """Write both. Raises Mistake without espeak-ng."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        picture, sound = self.output / "character.png", self.output / "speech.flac"
-        Image.fromarray(render(draw_character(CHARACTER), Pose(), SIZE)).save(picture, optimize=True)
-        write_flac(sound, speak())
-        print(picture, sound, sep="\n")
+def bundle(output: Path) -> None:
+    """Write character.png and speech.flac into a folder, and print their names."""
+    picture, sound = output / "character.png", output / "speech.flac"
+    media.write_picture(picture, render(draw_character(CHARACTER), Pose(), SIZE))
+    write_flac(sound, speak())
+    print(picture, sound, sep="\n")
 
 
 def speak() -> Float[np.ndarray, "S"]:
@@ -58,10 +49,10 @@ def speak() -> Float[np.ndarray, "S"]:
 
 def write_flac(path: Path, samples: Float[np.ndarray, "S"]) -> None:
     """16 bits, mono, 16 kHz."""
-    whole = np.rint(samples * 32767).astype(np.int16)
-    with av.open(path, "w", format="flac") as file:
+    rounded = np.rint(samples * 32767).astype(np.int16)
+    with whole(path) as partial, av.open(partial, "w", format="flac") as file:
         stream = file.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
-        frame = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(rounded[None], format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))

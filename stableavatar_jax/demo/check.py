@@ -1,41 +1,31 @@
-"""Is this picture near what the small avatar knows?"""
+"""Is this picture of the kind that the small avatar knows?"""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from stableavatar_jax import media
-from stableavatar_jax.configs import demo
 from stableavatar_jax.demo.nearness import fit, gains, read_nearness
+from stableavatar_jax.demo.preset import config
 from stableavatar_jax.evaluation.video import load_codec
 
-WARNING = """\
-warning: {path} is unlike what the demo's small avatar has seen ({gain:z.1f} dB, {threshold:z.1f} are needed).
-         It was trained on drawn cartoon characters alone; of other pictures it makes a poor video.
-         For photographs, paintings and other drawings get the real weights: docs/weights.md"""
+FAR = """\
+warning: {path} is not the kind of picture that the demo's small avatar was made for.
+         It knows drawn cartoon characters, seen from the front, head and shoulders, at 96x96 pixels. Of other
+         pictures it makes a blurred face whose mouth hardly speaks, or none.
+         For photographs, paintings and other drawings use the real weights (docs/weights.md).
+         (the autoencoder's gain is {gain:z.1f} dB; drawn characters have {threshold:z.1f} dB or more)"""
+NEAR = "{path}: a drawn character, of the kind that the demo's small avatar knows"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """Say whether a picture is near the world of the small avatar, and warn where it is not.
+def check(image: Path, checkpoint: Path) -> bool:
+    """Print whether the picture is near the avatar's world, as a warning on stderr where not; returns it.
 
-    python -m stableavatar_jax.demo check face.png
+    Raises Mistake for a picture or a model directory that cannot be read.
     """
-
-    image: Annotated[Path, tyro.conf.Positional]
-    """Any picture."""
-    checkpoint: Path = demo.MODEL
-    """Model directory, with what `threshold` wrote."""
-
-    def run(self) -> None:
-        """Print the verdict, a warning on stderr. Raises Mistake for a picture that cannot be read."""
-        picture = fit(media.read_picture(self.image), demo.config)
-        threshold = read_nearness(self.checkpoint).threshold
-        gain = gains(load_codec(self.checkpoint), [picture])[0]
-        if gain < threshold:
-            print(WARNING.format(path=self.image, gain=gain, threshold=threshold), file=sys.stderr)
-        else:
-            print(f"{self.image}: near the demo's drawn characters ({gain:z.1f} dB, {threshold:z.1f} are needed)")
+    picture = fit(media.read_picture(image), config)
+    threshold = read_nearness(checkpoint).threshold
+    gain = gains(load_codec(checkpoint), [picture])[0]
+    near = bool(gain >= threshold)
+    text = (NEAR if near else FAR).format(path=image, gain=gain, threshold=threshold)
+    print(text, file=sys.stdout if near else sys.stderr, flush=True)
+    return near

@@ -18,6 +18,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation.video import Codec
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.whole import whole
 
 FILE = "nearness.json"
 SMALLEST_ERROR = 1e-5
@@ -57,7 +58,8 @@ def gains(codec: Codec, pictures: Sequence[Float[np.ndarray, "H W 3"]]) -> Float
 def write_nearness(folder: Path, nearness: Nearness) -> Path:
     """Write the file into a model directory."""
     path = folder / FILE
-    path.write_text(json.dumps(to_json(nearness), indent=2) + "\n")
+    with whole(path) as partial:
+        partial.write_text(json.dumps(to_json(nearness), indent=2) + "\n")
     return path
 
 

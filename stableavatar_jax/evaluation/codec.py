@@ -1,55 +1,43 @@
 """How well the video autoencoder alone keeps held-out characters."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 
 from stableavatar_jax import media
-from stableavatar_jax.configs import demo
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import gates
+from stableavatar_jax.evaluation.config import Codec
 from stableavatar_jax.evaluation.report import finish, means
-from stableavatar_jax.evaluation.sheet import film_strips, save
+from stableavatar_jax.evaluation.sheet import film_strips
 from stableavatar_jax.evaluation.video import Frames, load_codec
+from stableavatar_jax.frames import FRAMES_PER_LATENT
 from stableavatar_jax.world.known import Known, speaking
 from stableavatar_jax.world.measure import correlation, lip_psnr, mouth_opening
 
+SHORTEST = FRAMES_PER_LATENT + 1
+"""Frames of a clip below which nothing can be said of its motion."""
 
-@dataclass(frozen=True, kw_only=True)
-class Codec:
-    """Send held-out clips through the video autoencoder and back, and measure what is left of them.
 
-    python -m stableavatar_jax.demo codec --clips HELD
-    """
+def judge(config: Codec) -> int:
+    """Measure, print, write; returns 1 where a gate is missed. Raises Mistake for clips that are too short."""
+    known = speaking(ClipDataset(config.clips), config.number)
+    for each in known:
+        if each.clip.frames < SHORTEST:
+            raise Mistake(f"{config.clips}: {each.clip.id} has {each.clip.frames} frames, {SHORTEST} are needed")
+    codec = load_codec(config.checkpoint)
+    rows, strips = {}, []
+    for each in known:
+        given = each.frames(whole_latents(min(config.frames, each.clip.frames)))
+        kept = media.postprocess(codec(given.astype(np.float32)[None] / 127.5 - 1)[0])
+        rows[each.clip.id] = measure(kept, given, each)
+        strips += [given, kept]
+    media.write_picture(config.output / "sheet.png", film_strips(strips))
+    return finish(config.output, rows, means(rows), gates.CODEC, {"checkpoint": str(config.checkpoint)})
 
-    clips: Path
-    """Held-out clips of the world."""
-    checkpoint: Path = demo.MODEL
-    """Model directory; only its video autoencoder is needed."""
-    number: int = 8
-    """Clips."""
-    frames: int = 65
-    """Of each, 1 + 4n."""
-    output: Path = Path("outputs/codec")
-    """Folder for report.json and sheet.png, in which what went in stands over what came out."""
 
-    def __post_init__(self):
-        if self.frames % 4 != 1 or self.number < 1:
-            raise Mistake(f"frames is {self.frames}, 1 + 4n is needed, and number at least 1")
-
-    def run(self) -> int:
-        """Measure, print, write; returns 1 where a gate is missed."""
-        codec = load_codec(self.checkpoint)
-        rows, strips = {}, []
-        for known in speaking(ClipDataset(self.clips), self.number):
-            given = known.frames(self.frames)
-            kept = media.postprocess(codec(given.astype(np.float32)[None] / 127.5 - 1)[0])
-            rows[known.clip.id] = measure(kept, given, known)
-            strips += [given, kept]
-        save(self.output / "sheet.png", film_strips(strips))
-        return finish(self.output, rows, means(rows), gates.CODEC, {"checkpoint": str(self.checkpoint)})
+def whole_latents(frames: int) -> int:
+    """The most frames, up to so many, that the autoencoder takes: 1 + 4n."""
+    return frames - (frames - 1) % FRAMES_PER_LATENT
 
 
 def measure(kept: Frames, given: Frames, known: Known) -> dict[str, float]:

@@ -1,54 +1,41 @@
-"""Learning curves of runs as a picture: `python -m stableavatar_jax.evaluation.curves RUN ... --output curves.png`."""
+"""Learning curves of runs as a picture."""
 
 import csv
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.evaluation.config import Curves
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.whole import whole
 
 ACROSS = 3
 """Runs beside each other, at most."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curves:
-    """Draw columns of the runs' metrics.csv over their steps (matplotlib comes with the extra `training`)."""
+def draw(config: Curves) -> None:
+    """Write the picture. Raises Mistake for a file that has no steps."""
+    import matplotlib  # here: it comes with an extra, and tables are read without it
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories, or CSV files with a column `step`; each has a plot of its own."""
-    columns: tuple[str, ...] = ("loss",)
-    """What is drawn of each; a run is silent on columns that it lacks."""
-    smooth: int = 25
-    """Steps that a point is the mean of."""
-    output: Path = Path("curves.png")
-    """PNG to write."""
+    matplotlib.use("agg")
+    from matplotlib import pyplot
 
-    def run(self) -> None:
-        """Write the picture. Raises ValueError for a file that has no steps."""
-        import matplotlib
-
-        matplotlib.use("agg")
-        from matplotlib import pyplot
-
-        across = min(len(self.runs), ACROSS)
-        down = -(-len(self.runs) // across)
-        figure, axes = pyplot.subplots(down, across, figsize=(4 * across, 3 * down), squeeze=False)
-        for axis in axes.flat[len(self.runs) :]:
-            axis.remove()
-        for axis, path in zip(axes.flat, self.runs, strict=False):
-            table = read_table(path)
-            for column in self.columns:
-                if column in table:
-                    axis.plot(*means(table["step"], table[column], self.smooth), label=column)
-            axis.set(title=path.stem, xlabel="step", yscale="log")  # losses and decibels are far apart
-            axis.legend()
-        figure.tight_layout()
-        figure.savefig(self.output, dpi=110)
+    tables = [read_table(path) for path in config.runs]
+    across = min(len(tables), ACROSS)
+    down = -(-len(tables) // across)
+    figure, axes = pyplot.subplots(down, across, figsize=(4 * across, 3 * down), squeeze=False)
+    for axis in axes.flat[len(tables) :]:
+        axis.remove()
+    for axis, path, table in zip(axes.flat, config.runs, tables, strict=False):
+        for column in config.columns:
+            if column in table:
+                axis.plot(*means(table["step"], table[column], config.smooth), label=column)
+        axis.set(title=path.stem, xlabel="step", yscale="log")  # losses and decibels are far apart
+        axis.legend()
+    figure.tight_layout()
+    with whole(config.output) as partial:
+        figure.savefig(partial, dpi=110, format="png")
 
 
 def read_table(path: Path) -> dict[str, Float[np.ndarray, "N"]]:
@@ -71,10 +58,3 @@ def means(
     pieces = zip(np.array_split(steps, whole), np.array_split(values, whole), strict=True)
     points = [(s[-1], v.mean()) for s, v in pieces if len(s)]
     return tuple(np.array(axis) for axis in zip(*points, strict=True)) if points else (np.array([]),) * 2  # type: ignore[return-value]
-
-
-if __name__ == "__main__":
-    try:
-        tyro.cli(Curves).run()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")

@@ -2,21 +2,19 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stableavatar_jax.configs import demo
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax import media
 from stableavatar_jax.evaluation import gates, video
+from stableavatar_jax.evaluation.config import Drift
 from stableavatar_jax.evaluation.report import finish
-from stableavatar_jax.evaluation.sheet import save, tile
+from stableavatar_jax.evaluation.sheet import tile
 from stableavatar_jax.evaluation.video import Frames
-from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.world.align import find_poses
-from stableavatar_jax.world.build import FPS, BuildWorldConfig, make_clip
+from stableavatar_jax.world.build import make_clip
+from stableavatar_jax.world.config import FPS, BuildWorldConfig
 from stableavatar_jax.world.draw import Pose
 from stableavatar_jax.world.identity import COLOURS, LIMITS, Look, look
 from stableavatar_jax.world.known import Known, read_known
@@ -30,42 +28,21 @@ STRIP = 12
 """Frames of each part on the sheet."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """Make one long video of a held-out character, and measure every part of it against its first second.
-
-    python -m stableavatar_jax.demo drift --seconds 60
-    """
-
-    seconds: float = 60.0
-    """Of the video."""
-    part: float = 5.0
-    """Seconds of a part."""
-    number: int = 0
-    """Of the held-out character; voice and sentences belong to it."""
-    sample: SampleConfig = field(default_factory=lambda: demo.config)
-    """How videos are made, as in configs/demo.py. Picture and sound are the character's."""
-    output: Path = Path("outputs/drift")
-    """Folder for report.json and sheet.png, a row for each part."""
-
-    def __post_init__(self):
-        if not 1 <= self.part <= self.seconds:
-            raise Mistake(f"part is {self.part:g} s; 1 s at least and the {self.seconds:g} s of the video at most")
-
-    def run(self) -> int:
-        """Make the video, measure, print, write; returns 1 where a gate is missed."""
-        world = BuildWorldConfig(
-            output=self.output, split="test", characters=self.number + 1, seconds=self.seconds, size=self.sample.height
-        )
-        known = read_known(make_clip(world, self.number))
-        frames = video.talk(self.sample, known.picture, known.clip.samples, self.sample.prompt)
-        parts = measure_parts(frames, known, round(self.part * FPS))
-        width = round(self.part * FPS)
-        strips = [frames[start : start + width : math.ceil(width / STRIP)] for start in _starts(len(frames), width)]
-        save(self.output / "sheet.png", tile(strips))
-        rows = {f"{place * self.part:.0f} s": row for place, row in enumerate(parts)}
-        about = {"checkpoint": str(self.sample.checkpoint), "seconds": self.seconds, "character": known.character.seed}
-        return finish(self.output, rows, worst(parts), gates.DRIFT, about)
+def judge(config: Drift) -> int:
+    """Make the video, measure, print, write; returns 1 where a gate is missed."""
+    sample = config.sample
+    world = BuildWorldConfig(
+        output=config.output, split="test", characters=config.number + 1, seconds=config.seconds, size=sample.height
+    )
+    known = read_known(make_clip(world, config.number))
+    frames = video.talk(sample, known.picture, known.clip.samples, sample.prompt)
+    width = round(config.part * FPS)
+    parts = measure_parts(frames, known, width)
+    strips = [frames[start : start + width : math.ceil(width / STRIP)] for start in _starts(len(frames), width)]
+    media.write_picture(config.output / "sheet.png", tile(strips))
+    rows = {f"{place * config.part:.0f} s": row for place, row in enumerate(parts)}
+    about = {"checkpoint": str(sample.checkpoint), "seconds": config.seconds, "character": known.character.seed}
+    return finish(config.output, rows, worst(parts), gates.DRIFT, about)
 
 
 def measure_parts(frames: Frames, known: Known, length: int) -> list[dict[str, float]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stableavatar_jax.evaluation.gates import Gate, missed
+from stableavatar_jax.whole import whole
 
 Row = Mapping[str, float]
 
@@ -48,7 +49,8 @@ def finish(output: Path, rows: Mapping[str, Row], values: Row, gates: Sequence[G
     ]
     content = {"gates": judged, "measured": dict(values), "rows": {k: dict(row) for k, row in rows.items()}, **about}
     output.mkdir(parents=True, exist_ok=True)
-    (output / "report.json").write_text(json.dumps(_plain(content), indent=1) + "\n")
+    with whole(output / "report.json") as partial:
+        partial.write_text(json.dumps(_plain(content), indent=1) + "\n")
     print(table({**rows, "all": values}), "", verdict(gates, values), output / "report.json", sep="\n")
     return int(bool(failed))
 

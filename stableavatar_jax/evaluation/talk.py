@@ -1,20 +1,17 @@
 """How well held-out characters speak held-out voices, and recordings of real people."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from stableavatar_jax import media
-from stableavatar_jax.configs import demo
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.evaluation import gates, video
+from stableavatar_jax.evaluation.config import Talk
 from stableavatar_jax.evaluation.report import finish, means
-from stableavatar_jax.evaluation.sheet import film_strips, save
+from stableavatar_jax.evaluation.sheet import film_strips
 from stableavatar_jax.evaluation.video import Frames
 from stableavatar_jax.frames import SAMPLE_RATE
-from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.world.align import find_poses
 from stableavatar_jax.world.draw import Pose, masks, render
@@ -28,61 +25,40 @@ SHUT = 0.15
 """An opening below this is taken for a shut mouth in a generated picture."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Talk:
-    """Make held-out characters speak held-out voices, and measure their mouths against the truth.
+def judge(config: Talk) -> int:
+    """Make the videos, measure, print, write; returns 1 where a gate is missed."""
+    clips = speaking(ClipDataset(config.clips), len(config.recordings) or config.number)
+    about = {"checkpoint": str(config.sample.checkpoint), "steps": config.sample.steps, "captions": config.captions}
+    if config.recordings:
+        return judge_recordings(config, clips, about)
+    made = [speak(config, known, known.clip.samples) for known in clips]
+    openings = [mouth_opening(frames, known.character).opening for frames, known in zip(made, clips, strict=True)]
+    rows = {}
+    for place, (frames, known, opening) in enumerate(zip(made, clips, openings, strict=True)):
+        others = [other.mouth.opening for other in clips[:place] + clips[place + 1 :]]
+        rows[known.clip.id] = measure(frames, opening, known, others)
+    strips = [strip for known, frames in zip(clips, made, strict=True) for strip in (known.frames(), frames)]
+    media.write_picture(config.output / "sheet.png", film_strips(strips))
+    return finish(config.output, rows, means(rows), gates.TALK, about)
 
-    python -m stableavatar_jax.demo talk --clips HELD
-    python -m stableavatar_jax.demo talk --clips HELD --recordings speech-1.wav speech-2.wav
-    """
 
-    clips: Path
-    """Held-out clips of the world: their first frames, sounds and truth."""
-    recordings: tuple[Path, ...] = ()
-    """Sounds of which no truth is known, spoken by the clips' characters in place of the clips' own; measured against
-    the rule of `world.listening`."""
-    seconds: float = 10.0
-    """Of each recording."""
-    number: int = 8
-    """Clips."""
-    captions: bool = False
-    """Describe each character to the model as its clip does; by default all have the prompt of `sample`."""
-    sample: SampleConfig = field(default_factory=lambda: demo.config)
-    """How videos are made, as in configs/demo.py. Picture and sound are those of the clips."""
-    output: Path = Path("outputs/talk")
-    """Folder for report.json and sheet.png, in which the true video stands over the generated one."""
+def judge_recordings(config: Talk, clips: Sequence[Known], about: dict[str, object]) -> int:
+    """The same for recordings without truth."""
+    sounds = [media.read_sound(path)[: round(config.seconds * SAMPLE_RATE)] for path in config.recordings]
+    rows, strips = {}, []
+    for place, (path, samples) in enumerate(zip(config.recordings, sounds, strict=True)):
+        known = clips[place % len(clips)]
+        frames = speak(config, known, samples)
+        rows[path.name] = measure_recording(mouth_opening(frames, known.character).opening, samples)
+        strips.append(frames)
+    media.write_picture(config.output / "sheet.png", film_strips(strips))
+    return finish(config.output, rows, means(rows), gates.RECORDINGS, about)
 
-    def run(self) -> int:
-        """Make the videos, measure, print, write; returns 1 where a gate is missed."""
-        clips = speaking(ClipDataset(self.clips), len(self.recordings) or self.number)
-        about = {"checkpoint": str(self.sample.checkpoint), "steps": self.sample.steps, "captions": self.captions}
-        if self.recordings:
-            return self._spoken(clips, about)
-        made = [self._talk(known, known.clip.samples) for known in clips]
-        openings = [mouth_opening(frames, known.character).opening for frames, known in zip(made, clips, strict=True)]
-        rows = {}
-        for place, (frames, known, opening) in enumerate(zip(made, clips, openings, strict=True)):
-            others = [other.mouth.opening for other in clips[:place] + clips[place + 1 :]]
-            rows[known.clip.id] = measure(frames, opening, known, others)
-        strips = [strip for known, frames in zip(clips, made, strict=True) for strip in (known.frames(), frames)]
-        save(self.output / "sheet.png", film_strips(strips))
-        return finish(self.output, rows, means(rows), gates.TALK, about)
 
-    def _spoken(self, clips: Sequence[Known], about: dict[str, object]) -> int:
-        """The same for recordings without truth."""
-        rows, strips = {}, []
-        for place, path in enumerate(self.recordings):
-            known = clips[place % len(clips)]
-            samples = media.read_sound(path)[: round(self.seconds * SAMPLE_RATE)]
-            frames = self._talk(known, samples)
-            rows[path.name] = measure_recording(mouth_opening(frames, known.character).opening, samples)
-            strips.append(frames)
-        save(self.output / "sheet.png", film_strips(strips))
-        return finish(self.output, rows, means(rows), gates.RECORDINGS, about)
-
-    def _talk(self, known: Known, samples: Float[np.ndarray, "S"]) -> Frames:
-        prompt = known.clip.text if self.captions else self.sample.prompt
-        return video.talk(self.sample, known.picture, samples, prompt)
+def speak(config: Talk, known: Known, samples: Float[np.ndarray, "S"]) -> Frames:
+    """The video of a clip's character that speaks this sound."""
+    prompt = known.clip.text if config.captions else config.sample.prompt
+    return video.talk(config.sample, known.picture, samples, prompt)
 
 
 def measure(

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.media.files import check_file
 from stableavatar_jax.shapes import Float, UInt8
+from stableavatar_jax.whole import whole
 
 Fit = Literal["cover", "stretch"]
 
@@ -103,3 +104,14 @@ def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def write_picture(path: Path, picture: UInt8[np.ndarray, "H W 3"] | Image.Image) -> None:
+    """Write a picture in the format of its name's ending; its folder is made. Raises Mistake where that cannot be."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise Mistake(f"{path}: {path.suffix or 'no ending'!r} names no picture format; give a name that ends in .png")
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial:
+        image.save(partial, kind, optimize=True)

@@ -5,65 +5,25 @@ import json
 import multiprocessing
 import wave
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 
 import numpy as np
 from PIL import Image
 
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import write_clips
-from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.config import FPS, SEEDS, TEST_CHARACTERS, BuildWorldConfig
 from stableavatar_jax.world.draw import Pose, masks, render
 from stableavatar_jax.world.motion import draw_poses, speech_energy
 from stableavatar_jax.world.mouth import from_phonemes
 from stableavatar_jax.world.recording import draw_recording
-from stableavatar_jax.world.voices import Split
 
-FPS = 25
-SEEDS = 10_000
-"""A seed has so many characters of its own."""
-TEST_CHARACTERS = 10_000_000
-"""Where the seeds of held-out characters begin."""
 AHEAD = 128
 """Clips that may be drawn and not yet written; more would fill the memory where writing is slow."""
 REST = tuple(field.name for field in fields(Pose) if field.name not in ("opening", "width"))
 """What `labels` calls poses: a list of these for every frame."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildWorldConfig:
-    """Draw talking characters and write them as a data set of clips, like `data build` does with real ones."""
-
-    output: Path
-    """Folder for the data set; must not exist."""
-    characters: int = 640
-    """How many; each is another one."""
-    clips: int = 1
-    """Clips of each character, with other voices and sentences."""
-    seconds: float = 5.0
-    """Length of a clip; it has a frame more than that."""
-    size: int = 96
-    """Pixels on a side."""
-    seed: int = 0
-    """Another seed has other characters, voices, sentences and motion."""
-    split: Split = "train"
-    """`test` has characters, voices and sentences that `train` never has."""
-    still: bool = False
-    """Nothing but the mouth moves: to try whether something can be learned at all."""
-    workers: int = 2
-    """Processes."""
-
-    def __post_init__(self):
-        if not 1 <= self.characters <= SEEDS or not 0 <= self.seed < TEST_CHARACTERS // SEEDS or self.clips < 1:
-            raise Mistake(f"characters is 1 to {SEEDS}, seed 0 to {TEST_CHARACTERS // SEEDS - 1}, clips 1 or more")
-
-    @property
-    def frames(self) -> int:
-        """Of a clip."""
-        return round(self.seconds * FPS) + 1
 
 
 def build_world(config: BuildWorldConfig) -> int:

@@ -1,38 +1,18 @@
 """The rule of `listening`, fitted to phoneme truth on training voices and judged on held-out ones."""
 
 import multiprocessing
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from stableavatar_jax.shapes import Float
-from stableavatar_jax.world.listening import RULE, frame_features, from_sound, loudness, read_rule
+from stableavatar_jax.whole import whole
+from stableavatar_jax.world.config import FPS, FitConfig, Split
+from stableavatar_jax.world.listening import frame_features, from_sound, loudness, read_rule
 from stableavatar_jax.world.measure import correlation
 from stableavatar_jax.world.mouth import from_phonemes
 from stableavatar_jax.world.recording import draw_recording, noise
-from stableavatar_jax.world.voices import Split
 
-FPS = 25
 SECONDS = 6.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """Fit the rule that opens the mouth of recordings without phonemes, and say how good it is on held-out voices."""
-
-    output: Path = Path(__file__).with_name(RULE)
-    """The rule, .npz; by default the one that is used."""
-    recordings: int = 800
-    """Of 6 s each, from training voices."""
-    judged: int = 200
-    """The same from held-out voices."""
-    penalty: float = 0.01
-    """Of the ridge, in units of the features' variance."""
-    seed: int = 0
-    """Of voices, sentences, filters, noise."""
-    workers: int = 2
-    """Processes."""
 
 
 def fit(config: FitConfig) -> str:
@@ -43,7 +23,8 @@ def fit(config: FitConfig) -> str:
     mean, scale = x.mean(0), x.std(0)
     z = (x - mean) / scale
     weights = np.linalg.solve(z.T @ z + config.penalty * len(z) * np.eye(z.shape[1]), z.T @ (y - y.mean())) / scale
-    np.savez(config.output, weights=weights.astype(np.float32), bias=np.float32(y.mean() - mean @ weights))
+    with whole(config.output) as partial, partial.open("wb") as file:
+        np.savez(file, weights=weights.astype(np.float32), bias=np.float32(y.mean() - mean @ weights))
     read_rule.cache_clear()
     judged = [(s, t) for s, t in _recordings(config, "test", config.judged) if t.std() > 0]
     lines = [str(config.output)]

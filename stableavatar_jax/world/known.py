@@ -9,8 +9,7 @@ from PIL import Image
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.evaluation.video import Frames
-from stableavatar_jax.shapes import Float
+from stableavatar_jax.shapes import Float, UInt8
 from stableavatar_jax.world.character import Character, draw_character
 from stableavatar_jax.world.mouth import Mouth
 from stableavatar_jax.world.speech import Phoneme
@@ -29,7 +28,7 @@ class Known(NamedTuple):
         """Its first frame, what a video is made from."""
         return self.clip.pictures([0])[0]
 
-    def frames(self, count: int | None = None) -> Frames:
+    def frames(self, count: int | None = None) -> UInt8[np.ndarray, "T H W 3"]:
         """Its first pictures, all by default."""
         return np.stack([np.asarray(p) for p in self.clip.pictures(range(count or self.clip.frames))])
 
@@ -50,7 +49,12 @@ def read_known(clip: Clip) -> Known:
 
 
 def speaking(clips: ClipDataset, number: int) -> list[Known]:
-    """So many clips, evenly spread over a data set, without those in which nobody speaks."""
+    """So many clips, evenly spread over a data set, without those in which nobody speaks.
+
+    Raises Mistake where none is left.
+    """
     chosen = np.linspace(0, len(clips) - 1, min(number, len(clips))).astype(int)
     found = [read_known(clips[int(place)]) for place in chosen]
+    if not any(known.phonemes for known in found):
+        raise Mistake(f"nobody speaks in the {len(found)} clips looked at; give longer ones, or more of them")
     return [known for known in found if known.phonemes]

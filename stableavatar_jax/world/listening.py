@@ -7,10 +7,12 @@ weights are ridge regression on the world's training voices (`fit.py`), and kept
 import functools
 from importlib import resources
 
+import librosa
 import numpy as np
 
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.world.config import RULE
 
 RATE = 50
 """Moments a second at which the sound is described; moment k is at k / RATE seconds."""
@@ -29,7 +31,6 @@ DEAD = -75.0
 """Decibels (full scale is 0). A recording that is never louder is silence, and the mouth stays shut."""
 LOUDNESS_BAND = (250.0, 3800.0)
 LOUDNESS_RANGE = 35.0
-RULE = "rule.npz"
 
 
 def from_sound(samples: Float[np.ndarray, "S"], frames: int, fps: int | float = 25) -> Float[np.ndarray, "frames"]:
@@ -82,7 +83,7 @@ def frame_features(
 @functools.cache
 def centres() -> Float[np.ndarray, "40"]:
     """Of the bands, in Hz."""
-    return _edges()[1:-1]
+    return librosa.mel_frequencies(BANDS + 2, fmin=LOWEST, fmax=HIGHEST, htk=True)[1:-1]
 
 
 def _at_frames(curve: Float[np.ndarray, "M"], frames: int, fps: int | float) -> Float[np.ndarray, "frames"]:
@@ -99,18 +100,12 @@ def _level(mel: Float[np.ndarray, "M 40"]) -> float:
     return float(np.percentile(_energy(mel), 95))
 
 
-def _edges() -> Float[np.ndarray, "42"]:
-    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (LOWEST, HIGHEST))
-    return 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
-
-
 @functools.cache
 def _filters() -> Float[np.ndarray, "40 257"]:
     """Triangles over the mel scale, each with a sum of one."""
-    edges, hertz = _edges()[:, None], np.fft.rfftfreq(POINTS, 1 / SAMPLE_RATE)
-    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
-    filters = np.clip(np.minimum(rising, falling), 0, None)
+    filters = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=POINTS, n_mels=BANDS, fmin=LOWEST, fmax=HIGHEST, htk=True, norm=None, dtype=np.float64
+    )
     return filters / filters.sum(1, keepdims=True)
 
 

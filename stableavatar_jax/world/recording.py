@@ -7,8 +7,9 @@ import numpy as np
 
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.world.config import Split
 from stableavatar_jax.world.speech import Phoneme
-from stableavatar_jax.world.voices import Split, draw_voice, sentences
+from stableavatar_jax.world.voices import draw_voice, sentences
 
 SILENT_SHARE, NOISY_SHARE, PAUSED_SHARE = 0.03, 0.4, 0.8
 """Of recordings: nobody speaks; there is noise. Of the gaps between sentences: they last 0.2 to 0.8 s."""

@@ -1,41 +1,21 @@
 """Sheets to look at: many characters, or a clip's frames with the curve of its mouth."""
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stableavatar_jax import media
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.config import SheetConfig
 from stableavatar_jax.world.draw import Pose, render
 
 CURVE = 60
 """Rows for the curve under a row of frames."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SheetConfig:
-    """Draw a sheet of characters, or of one clip's frames with its opening."""
-
-    output: Path = Path("sheet.png")
-    """PNG to write."""
-    clips: Path | None = None
-    """A data set of the world: its clip `number` is shown, in place of characters."""
-    number: int = 0
-    """Of the clip."""
-    seed: int = 0
-    """Of the first character."""
-    rows: int = 6
-    """Of characters, or of frames."""
-    columns: int = 12
-    """Of characters, or of frames."""
-    size: int = 96
-    """Pixels of a character's side."""
 
 
 def write_sheet(config: SheetConfig) -> None:
@@ -47,10 +27,7 @@ def write_sheet(config: SheetConfig) -> None:
         sheet = clip_sheet(dataset[config.number], config.rows, config.columns)
     else:
         sheet = character_sheet(config.seed, config.rows, config.columns, config.size)
-    try:
-        sheet.save(config.output)
-    except (OSError, ValueError) as error:
-        raise Mistake(f"{config.output}: cannot be written ({error}); give a name that ends in .png") from error
+    media.write_picture(config.output, sheet)
 
 
 def character_sheet(seed: int, rows: int, columns: int, size: int) -> Image.Image:

@@ -147,7 +147,7 @@ def _espeak() -> Iterator[ctypes.CDLL]:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise Mistake("espeak-ng is missing; pip install 'stableavatar-jax[demo]'") from error
+        raise Mistake("espeak-ng is missing; it comes with the extra `demo`: pip install -e '.[demo]'") from error
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     options = _PHONEME_EVENTS | _IPA | _DONT_EXIT
     if library.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), options) != RATE:

@@ -3,13 +3,11 @@
 import functools
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
 
 import numpy as np
 
+from stableavatar_jax.world.config import Split
 from stableavatar_jax.world.speech import Speech, say
-
-Split = Literal["train", "test"]
 
 ACCENTS = {
     "en": ("en", "en-us", "en-gb-scotland", "en-gb-x-rp"), "fr": ("fr", "fr-be"), "es": ("es", "es-419"),

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from stableavatar_jax.convert import importing, inspecting, packing, parts
 
+from stableavatar_jax.convert import importing, inspecting, packing, parts
 from stableavatar_jax.weights.rules import LINEAR, Naming, Rule
 
 

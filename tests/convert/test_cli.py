@@ -6,10 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from stableavatar_jax.convert import importing
-from stableavatar_jax.convert.commands import main
 
 from stableavatar_jax.checkpoint import iterate_params, save_params
+from stableavatar_jax.convert import importing
+from stableavatar_jax.convert.commands import main
 from tests.convert.conftest import ToyConfig, tensors
 from tests.weights import pth
 

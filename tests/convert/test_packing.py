@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stableavatar_jax.configs.tiny import model
-from stableavatar_jax.convert.commands import main
 
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
+from stableavatar_jax.configs.tiny import model
+from stableavatar_jax.convert.commands import main
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
 

@@ -2,8 +2,8 @@
 
 import jax
 import numpy as np
-from stableavatar_jax.configs.models import avatar_1b, avatar_14b
 
+from stableavatar_jax.configs.models import avatar_1b, avatar_14b
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.weights.names.dit import NAMINGS
 from stableavatar_jax.weights.rules import choose, match

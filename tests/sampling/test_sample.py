@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from stableavatar_jax.configs import tiny
 
 import sample
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
+from stableavatar_jax.configs import tiny
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
 from stableavatar_jax.weights.lora import save_lora

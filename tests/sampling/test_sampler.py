@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stableavatar_jax.configs import tiny
 
+from stableavatar_jax.configs import tiny
 from stableavatar_jax.diffusion import guidance, solvers
 from stableavatar_jax.diffusion.windows import Part, WindowConfig, make_denoise, make_sweep
 from stableavatar_jax.encoding.conditions import Conditions

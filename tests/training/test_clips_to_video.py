@@ -4,13 +4,13 @@ import csv
 import dataclasses
 
 import pytest
-from stableavatar_jax.configs import tiny
 
 import sample
 import train
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
+from stableavatar_jax.configs import tiny
 from stableavatar_jax.data import __main__ as data
 from stableavatar_jax.models.avatar import PARTS
 

@@ -15,10 +15,10 @@ from stableavatar_jax.checkpoint import check_params
 from stableavatar_jax.config import read_config
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import write_clips
-from stableavatar_jax.evaluation import probe as probes
 from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.parts import probe as probes
 from stableavatar_jax.training.parts import wav2vec2 as module
 from tests.data import made
 from tests.training import tiny

@@ -19,7 +19,6 @@ import optax
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.speech import SpeechConfig, SpeechSource
-from stableavatar_jax.evaluation.probe import probe
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.models.config import Wav2Vec2Config, with_dtype
 from stableavatar_jax.models.layers import Linear
@@ -28,6 +27,7 @@ from stableavatar_jax.shapes import Array, Bool, Float
 from stableavatar_jax.training.logs import note
 from stableavatar_jax.training.loop import Validate
 from stableavatar_jax.training.parts.networks import Params, PartConfig, average, open_clip_set, prepare_parts
+from stableavatar_jax.training.parts.probe import probe
 from stableavatar_jax.training.run import Run, best_state, write_parts
 from stableavatar_jax.training.state import TrainState
 

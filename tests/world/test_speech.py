@@ -54,7 +54,7 @@ def test_what_cannot_be_said(monkeypatch):
     with pytest.raises(Mistake, match="no voice 'nonsense'"):
         say(SENTENCE, "nonsense")
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(Mistake, match=r"pip install 'stableavatar-jax\[demo\]'"):
+    with pytest.raises(Mistake, match=r"pip install -e '\.\[demo\]'"):
         say(SENTENCE, "en")
 
 

@@ -1,15 +1,11 @@
 """Whether the audio encoder's features say what a DiT will have to find in them: a linear map to the mouth's opening.
 
-    python -m stableavatar_jax.evaluation.probe --checkpoint MODEL --clips TRAIN --held-out TEST
-
 Features are computed window by window as sampling does; the map is a ridge regression from those of the two video
 frames before and after, fitted on one set of clips and measured on another. A correlation above 0.9 is wanted before
 any DiT is trained on an encoder.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,13 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax import media
-from stableavatar_jax.checkpoint import load_part
-from stableavatar_jax.config import parse, read_config
 from stableavatar_jax.data.clips.clip import Clip
-from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.sources.speech import Speech, read_speech
 from stableavatar_jax.frames import SAMPLE_RATE
-from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Float
 
@@ -31,20 +23,6 @@ REACH = 2
 """Video frames before and after that are read too."""
 MOST_CLIPS = 128
 """Of either set."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """Measure how well a linear map of a model's sound features finds the mouth's opening."""
-
-    checkpoint: Path
-    """Model directory."""
-    clips: Path
-    """Clip data set with labels, to fit the map on."""
-    held_out: Path
-    """Clip data set with labels, of other voices, to measure on."""
-    frames: int = 33
-    """Video frames of a window."""
 
 
 def probe(
@@ -115,15 +93,3 @@ def ridge(
 def correlation(a: Float[np.ndarray, "N"], b: Float[np.ndarray, "N"]) -> float:
     """Pearson's, 0 where one of them is constant."""
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-9 and b.std() > 1e-9 else 0.0
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Print the correlations."""
-    config = parse(ProbeConfig, argv)
-    encoder, params = load_part(config.checkpoint, read_config(config.checkpoint, AvatarConfig), "wav2vec2")
-    measured = probe(encoder, ClipDataset(config.clips), ClipDataset(config.held_out), config.frames)(params)
-    print("  ".join(f"{name} {value:.3f}" for name, value in measured.items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,20 @@
-"""What the demo's measurements say of videos whose quality is known."""
+"""What the judges say of videos whose quality is known."""
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from stableavatar_jax.configs import tiny
 
+from stableavatar_jax import media
+from stableavatar_jax.configs import tiny
 from stableavatar_jax.data.clips.dataset import ClipDataset
-from stableavatar_jax.demo.__main__ import main
-from stableavatar_jax.evaluation import codec, drift, report, video
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.evaluation import codec, curves, drift, report, video
+from stableavatar_jax.evaluation.__main__ import COMMANDS, main
 from stableavatar_jax.evaluation.gates import Gate, missed
 from stableavatar_jax.world.build import BuildWorldConfig, build_world, make_clip, wav
 from stableavatar_jax.world.draw import Pose, render
@@ -43,11 +46,7 @@ def still(config, picture, samples, prompt):
 
 def run(*arguments):
     """The command's status."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code
-    return 0
+    return main([str(argument) for argument in arguments])
 
 
 def failed(folder):
@@ -99,6 +98,23 @@ def test_recordings_are_measured_against_the_rule(monkeypatch, held, tmp_path):
     assert measured["rule_r"] > 0.97 and measured["rule_lag"] == 0
 
 
+def test_the_codec_is_measured_on_clips_of_any_length(monkeypatch, held, tmp_path, capsys):
+    """Clips of 2 s have 51 frames, fewer than are looked at by default."""
+    monkeypatch.setattr(codec, "load_codec", lambda folder: lambda frames: frames)
+    assert run("codec", "--clips", held, "--output", tmp_path) == 0, capsys.readouterr().out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (16 * 96, 4 * 96)
+    assert [codec.whole_latents(frames) for frames in (5, 8, 49, 51, 65)] == [5, 5, 49, 49, 65]
+
+
+def test_clips_in_which_there_is_nothing_to_judge(tmp_path, capsys):
+    build_world(BuildWorldConfig(output=tmp_path / "faces", characters=2, seconds=0.0, split="test", workers=1))
+    for command in ("talk", "codec"):
+        assert run(command, "--clips", tmp_path / "faces", "--output", tmp_path / command) == 1
+        assert "error: nobody speaks in the 2 clips" in capsys.readouterr().err
+        assert not (tmp_path / command).exists()
+
+
 def test_the_codec_is_measured(held):
     known = speaking(ClipDataset(held), 2)[0]
     given = known.frames(25)
@@ -113,6 +129,23 @@ def test_the_model_is_run_as_sample_does():
     assert frames.shape == (25, 32, 32, 3) and frames.dtype == np.uint8
 
 
+def test_sheet_of_a_video(tmp_path, capsys):
+    frames = np.zeros((20, 64, 48, 3), np.uint8)
+    frames[10:] = 200
+    with media.VideoWriter(tmp_path / "a.mp4", fps=10, height=64, width=48) as video:
+        video.write(frames)
+    options = ["--columns", "3", "--rows", "2", "--size", "96", "--output", str(tmp_path / "a.png")]
+    assert run("sheet", tmp_path / "a.mp4", *options) == 0
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.size == (3 * 96, 2 * 2 * 128)
+        pixels = np.asarray(sheet)
+    assert pixels[80:128].max() < 20 and pixels[256 + 80 :].min() > 180, "dark frames, then light ones"
+    assert run("sheet", tmp_path / "a.mp4", "--start", 3, *options) == 1
+    assert "it ends after 2.00 s" in capsys.readouterr().err
+    assert run("sheet", tmp_path / "a.mp4", *options[:-1], tmp_path / "sheet") == 1
+    assert "names no picture format" in capsys.readouterr().err
+
+
 def test_gates_and_reports(tmp_path, capsys):
     gates = (Gate("r", least=0.7), Gate("lag", most=1))
     assert missed(gates, {"r": 0.7, "lag": 1.0}) == []
@@ -124,3 +157,26 @@ def test_gates_and_reports(tmp_path, capsys):
     assert json.loads((tmp_path / "report.json").read_text())["rows"]["a"] == {"r": 0.8, "lag": None}
     shown = capsys.readouterr().out
     assert "0.85   at least 0.7    passed" in shown and "nan   at most 1       MISSED" in shown
+
+
+def test_every_command_has_its_help():
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            main([name, "--help"])
+        assert end.value.code == 0
+
+
+def test_curves(monkeypatch, tmp_path, capsys):
+    lines = (f"{step},{1 / step}," for step in range(1, 60))
+    (tmp_path / "metrics.csv").write_text("\n".join(["step,loss,psnr", *lines]))
+    table = curves.read_table(tmp_path)
+    steps, values = curves.means(table["step"], table["loss"], 25)
+    np.testing.assert_array_equal(steps, [30, 59])
+    assert values[0] == pytest.approx(np.mean(1 / np.arange(1, 31))) and np.isnan(table["psnr"]).all()
+    assert len(curves.means(table["step"], table["psnr"], 25)[0]) == 0
+    (tmp_path / "other.csv").write_text("loss\n1\n")
+    with pytest.raises(Mistake, match="no rows with a column `step`"):
+        curves.read_table(tmp_path / "other.csv")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run("curves", tmp_path) == 1
+    assert "pip install -e '.[training]'" in capsys.readouterr().err

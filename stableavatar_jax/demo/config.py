@@ -1,0 +1,75 @@
+"""The demo's commands: their options, without the model and the libraries that they work with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from stableavatar_jax.demo.preset import ASSETS, MODEL
+from stableavatar_jax.errors import Mistake, need
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Say whether a picture is of the kind that the small avatar knows, and what to expect where it is not.
+
+    python -m stableavatar_jax.demo check face.png
+    """
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """Any picture."""
+    checkpoint: Path = MODEL
+    """The model directory, with what `threshold` wrote."""
+
+    def run(self) -> None:
+        """Print the verdict, a warning on stderr. Raises Mistake for a picture that cannot be read."""
+        from stableavatar_jax.demo.check import check
+
+        check(self.image, self.checkpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """Measure what `check` takes for near, and write it beside the weights.
+
+    python -m stableavatar_jax.world build --output HELD --characters 200 --split test --seconds 0
+    python -m stableavatar_jax.demo threshold --clips HELD
+    """
+
+    clips: Path
+    """Held-out clips of the world; their first frames are looked at."""
+    checkpoint: Path = MODEL
+    """The model directory."""
+    percentile: float = 1.0
+    """The percentile of the characters' gains that is taken."""
+    margin: float = 0.5
+    """Decibels below it at which a picture begins to be far."""
+
+    def __post_init__(self):
+        if not 0 <= self.percentile <= 100 or self.margin < 0:
+            raise Mistake("percentile is 0 to 100, margin 0 or more")
+
+    def run(self) -> None:
+        """Write the file. Raises Mistake for clips or weights that cannot be read."""
+        from stableavatar_jax.demo.threshold import measure
+
+        measure(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Draw the picture and speak the recording that come with the package.
+
+    python -m stableavatar_jax.demo bundle --output assets
+    """
+
+    output: Path = ASSETS
+    """The folder for character.png and speech.flac."""
+
+    def run(self) -> None:
+        """Write both. Raises Mistake without the extra `demo`."""
+        need("demo", "skia", "espeakng_loader")
+        from stableavatar_jax.demo.bundle import bundle
+
+        bundle(self.output)
