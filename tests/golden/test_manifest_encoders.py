@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from stableavatar_jax.convert import clip_vision, rules, umt5, wav2vec2
 from stableavatar_jax.models.clip_vision import CLIPVision
 from stableavatar_jax.models.config import CLIPVisionConfig, UMT5Config, Wav2Vec2Config
 from stableavatar_jax.models.umt5 import UMT5

@@ -4,8 +4,6 @@ import flax.linen as nn
 import numpy as np
 from transformers import Wav2Vec2FeatureExtractor
 
-from stableavatar_jax.convert import rules
-from stableavatar_jax.convert.wav2vec2 import NAMINGS
 from stableavatar_jax.models.config import Wav2Vec2Config
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.weights import rules

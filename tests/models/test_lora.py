@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.convert.lora import export_lora, import_lora
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.config import LoRAConfig

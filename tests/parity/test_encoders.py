@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from stableavatar_jax.convert import clip_vision, rules, umt5, wav2vec2
 from stableavatar_jax.models.clip_vision import CLIPVision, normalise, resize_bicubic
 from stableavatar_jax.models.config import CLIPVisionConfig, UMT5Config, Wav2Vec2Config
 from stableavatar_jax.models.umt5 import UMT5

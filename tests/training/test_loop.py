@@ -19,7 +19,6 @@ import pytest
 
 from stableavatar_jax.checkpoint import load_params
 from stableavatar_jax.config import read_config
-from stableavatar_jax.convert.lora import load_lora, save_lora
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.config import AvatarConfig, LoRAConfig

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from stableavatar_jax.convert import clip_vision, rules, umt5, wav2vec2
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.clip_vision import CLIPVision
 from stableavatar_jax.models.config import CLIPVisionConfig, UMT5Config, Wav2Vec2Config

@@ -9,7 +9,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stableavatar_jax.convert.files import open_tensors
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.weights.formats.files import open_tensors
 from tests.weights import pth
