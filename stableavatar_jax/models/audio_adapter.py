@@ -30,8 +30,8 @@ def slot_indices(audio_tokens: int, latent_frames: int, context: int, video_fram
 
     `video_frames` (default `4 * latent_frames - 3`) sets how densely the audio covers the video. A slot holds the
     tokens half a latent frame to each side of its centre and `context` more; what leaves the clip is dropped and the
-    slot padded at its end, at both ends of the clip (the release's tables, golden quirks 12 and 13). Raises ValueError
-    below two latent frames, where the release's first slot is undefined.
+    slot padded at its end, at both ends of the clip (docs/method.md). Raises ValueError below two latent frames,
+    where the release's first slot is undefined.
     """
     if latent_frames < 2 or audio_tokens < 1:
         raise ValueError(f"{latent_frames} latent frames with {audio_tokens} audio tokens: slots need at least 2 and 1")

@@ -1,4 +1,4 @@
-"""One block of the transformer, and what it is made of (SPEC 2)."""
+"""One block of the transformer, and what it is made of (docs/method.md)."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -122,7 +122,7 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
 
 
 def clip_limit(norm: Float[Array, ""], step: Int[Array, ""], config: OptimizerConfig) -> Float[Array, ""]:
-    """Largest gradient norm let through at a step (golden quirk 35)."""
+    """Largest gradient norm let through at a step (docs/method.md, the release's rule)."""
     limit = optax.linear_schedule(*config.clip, config.clip_steps)(step)
     spike = norm / limit
     lowered = jnp.where(spike > 5, limit / jnp.minimum(spike, 10), limit)

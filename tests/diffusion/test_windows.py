@@ -26,7 +26,7 @@ def blend(weights, new, old):
 
 
 def definition(solver, config, z, context, sound):
-    """SPEC section 6 word by word: all predictions, fused from left to right, and one step on the whole video.
+    """The definition in docs/method.md: all predictions, fused from left to right, and one step on the whole video.
 
     Products and sums are compiled, as in the program: XLA on a CPU rounds `a*b + c` once, NumPy twice.
     """

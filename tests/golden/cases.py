@@ -19,15 +19,15 @@ from safetensors.numpy import load_file
 
 # Cases that compare with something this project does not do, by name, each with its reason.
 LEFT_OUT = {
-    "dataset/motion_id*": "training does not use it (ENCODERS quirk 25)",
-    "preprocess/color_match*": "colour matching is never called by the release, nor needed here (ENCODERS quirk 28)",
+    "dataset/motion_id*": "training does not use it",
+    "preprocess/color_match*": "colour matching is never called by the release, nor needed here",
     "teacache/*": "TeaCache skips evaluations by a table fitted to another model; not part of the method",
 }
 # The same by what the case holds: its latents make fewer tokens than it is told to fill up to.
 PARTIAL = "the release's partial windows: ours are always whole, the sound is padded instead (docs/method.md)"
 
 # Parts of a case left out, named where the test skips them: RIFLEx in dit_*/rope_tables (not part of the method), the
-# threefold lengths of projector_1b_b2_f33 (README quirk 8: ours have one per row, compared after repeating).
+# threefold lengths of projector_1b_b2_f33 (ours have one per row, compared after repeating).
 
 # Groups and cases that belong to issues still open.
 NOT_BUILT = {
@@ -92,7 +92,7 @@ def find(folder: Path) -> list[Case]:
 
 
 def weight(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """The weight of a PyTorch key by the rule of both guides (golden/README.md, ENCODERS.md section 2)."""
+    """The weight of a PyTorch key by the rule of both guides."""
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()) + seed))
     w = np.asarray(rng.standard_normal(size=tuple(shape), dtype=np.float32), np.float32)
     last = key.rsplit(".", 1)[-1]

@@ -60,5 +60,5 @@ def check_projector(case):
     case.check("mid/audio_proj", adapter.projection(audio))
     case.check("out/vocal_context", adapter(audio, latents, e, e0, latent, video))
     lengths = np.asarray(adapter.slots(audio, latent, video).mask.sum(1))
-    # The release repeats the lengths three times for any batch above one, or once per row (quirk 8); ours are one row.
+    # The release repeats the lengths three times for any batch above one, or once per row; ours are one row.
     np.testing.assert_array_equal(np.tile(lengths, len(stored["out/k_lens"]) // latent), stored["out/k_lens"])

@@ -60,7 +60,7 @@ def inputs_of(case):
     """Latents, time, reference, picture, `[B, T]` texts, audios and branches of a case.
 
     Rows that differ in nothing but text and audio are the branches of one row. In 1.3B these share the last audio, and
-    the first of them gets zeros in place of refined audio (golden/README.md, quirk 1).
+    the first of them gets zeros in place of refined audio, as in the release.
     """
     stored = case.tensors
     names = "x", "t", "y", "clip_fea"

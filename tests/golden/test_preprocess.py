@@ -29,7 +29,8 @@ test_postprocess.cases = "postprocess_*.json"
 
 
 def test_reference(case):
-    """Stretched to the frame, as the release does, from the picture as Pillow's `convert` gives it (SPEC 8)."""
+    """Stretched to the frame, as the release does, from the picture as Pillow's `convert` gives it: transparency is
+    dropped, and nothing is put on white."""
     config = case.info["config"]
     with Image.open(case.path.with_name(case.info["file"])) as image:
         rgb = image.convert("RGB")

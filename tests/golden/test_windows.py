@@ -25,7 +25,7 @@ def test_plans(case):
     """Rows with whole windows. Of each, `audio_end` and the rounding down of `latent_total` are the release's own.
 
     Not compared are rows of an overlap we refuse (1, or a window or more), and those in which the release never ends
-    (`hang`: quirk 19), has no window (`no_window`: the result is zeros) or a partial last window (quirk 21).
+    (`hang`), has no window (`no_window`: its result is zeros) or a partial last window.
     """
     compared = 0
     for row in case.info["rows"]:
@@ -103,7 +103,7 @@ def stand_in(case, solver):
         v = guidance.combine(jnp.stack(branches, 1), guided)
         if not config.get("bf16"):
             return v
-        # The release rounds each window's stepped latents (quirk 18): the velocity that steps to the rounded ones.
+        # The release rounds each window's stepped latents to bfloat16: the velocity that steps to the rounded ones.
         i = jnp.argmin(jnp.abs(solver.t - t[0]))
         ds = solver.s[i + 1] - solver.s[i]
         return ((z + ds * v).astype(jnp.bfloat16).astype(jnp.float32) - z) / ds
