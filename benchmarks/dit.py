@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from stableavatar_jax.models.config import DiTConfig, with_dtype
+from stableavatar_jax.frames import IMAGE_TOKENS
+from stableavatar_jax.models.compute import settle
+from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.sharding import initialise
@@ -58,17 +60,16 @@ def matmul_peak(dtype: str, repeats: int, tokens: int, dim: int, ffn_dim: int) -
 def main() -> None:
     """Print seconds, GFLOP/s and the share of the peak."""
     args = tyro.cli(Benchmark, description=__doc__)
-    config = with_dtype(DiTConfig(layers=args.layers), args.dtype, args.dtype)
-    model, key = DiT(config), jax.random.key(0)
+    config, key = DiTConfig(layers=args.layers), jax.random.key(0)
+    model = DiT(config, settle(jax.devices()[0], args.dtype))
     params = initialise(model, key)
     size = args.frames, args.rows, args.columns
     z = jax.random.normal(key, (1, *size, 16), args.dtype)
     reference = jnp.zeros((*z.shape[:-1], 20), z.dtype)
     bound = model.bind({"params": params})
-    context = bound.context(jnp.ones((1, 1, 512, 4096), z.dtype), jnp.ones((1, 1, 512), bool),
-                            jnp.ones((1, 257, 1280), z.dtype))
+    text = jnp.ones((1, config.text_len, config.text_dim), z.dtype)
+    context = bound.context(text, jnp.ones(text.shape[:2], bool), jnp.ones((1, IMAGE_TOKENS, 1280), z.dtype))
     slots = bound.slots(jnp.ones((1, 161 * args.frames // 21, 768), z.dtype), args.frames)
-    slots = slots._replace(tokens=slots.tokens[:, None])
 
     inputs = z, jnp.full((1,), 500.0), reference, context, slots
     velocity = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method="velocity"))
@@ -77,7 +78,7 @@ def main() -> None:
     before = matmul_peak(args.dtype, args.repeats, tokens, config.dim, config.ffn_dim)
     seconds = fastest(lambda: velocity(params, *inputs), args.repeats)
     peak = max(before, matmul_peak(args.dtype, args.repeats, tokens, config.dim, config.ffn_dim))
-    work = dit_flops(config, size, slot=slots.tokens.shape[3])
+    work = dit_flops(config, size, slot=slots.tokens.shape[2])
     print(f"{dataclasses.asdict(args)} on {jax.devices()[0].device_kind}")
     print(f"{tokens} tokens, {work / 1e9:.0f} GFLOP: {seconds:.2f} s, {work / seconds / 1e9:.1f} GFLOP/s")
     print(f"matrix product {tokens}x{config.dim}x{config.ffn_dim}: {peak / 1e9:.1f} GFLOP/s")

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stableavatar_jax.models.compute import settle
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
 
@@ -50,8 +51,8 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", default=["taps", "direct"], choices=["taps", "direct"])
     args = parser.parse_args()
     for form in args.forms:
-        config = VAEConfig(dim=args.dim, conv=form, dtype=args.dtype, param_dtype=args.dtype)
-        model = VAE(config)
+        config = VAEConfig(dim=args.dim, conv=form)
+        model = VAE(config, settle(jax.devices()[0], args.dtype))
         abstract = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *model.example()))
         params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), abstract)
         decode = jax.jit(functools.partial(model.apply, method="decode"), donate_argnums=2)

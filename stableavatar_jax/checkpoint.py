@@ -20,8 +20,9 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.models.avatar import abstract_params, part
-from stableavatar_jax.models.config import AvatarConfig, with_dtype
+from stableavatar_jax.models.avatar import abstract_params, part, settled
+from stableavatar_jax.models.compute import Attention
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.packed import packed_file, read_header, read_tensors
 from stableavatar_jax.sharding import initialise
 
@@ -117,13 +118,14 @@ def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in _flatten(tree).items()}
 
 def load_part(
-    directory: Path | None, model: AvatarConfig, name: str, *, dtype: str = "float32", seed: int = 0
-) -> tuple[Any, Tree]:
+    directory: Path | None, model: AvatarConfig, name: str, *, dtype: str = "float32",
+    attention: Attention = "auto", seed: int = 0,
+) -> tuple[Any, Tree]:  # fmt: skip
     """A network and its weights, by its name in `models.avatar.PARTS`, weights and computation in `dtype`.
 
     Without a model directory the weights are drawn from the seed: fit to try the way of the data, and nothing else.
     """
-    module = part(with_dtype(model, dtype, dtype), name)
+    module = part(model, name, settled(model, name, jax.devices()[0], dtype, attention=attention))
     if directory is None:
         return module, initialise(module, jax.random.key(seed))
     return module, load_params(directory / name, abstract_params(module))

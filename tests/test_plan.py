@@ -11,9 +11,9 @@ from stableavatar_jax.config import load_preset
 from stableavatar_jax.configs import avatar_1b, avatar_14b, tiny
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.windows import Part, make_sweep
+from stableavatar_jax.frames import IMAGE_TOKENS
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.avatar import abstract_params, part
-from stableavatar_jax.models.config import with_dtype
 from stableavatar_jax.models.dit import Context
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.plan import cost as plan
@@ -60,10 +60,10 @@ def test_memory_is_near_what_the_compiler_needs():
     config = dataclasses.replace(config, windows=dataclasses.replace(config.windows, batches=1))
     model = dataclasses.replace(config.model, dit=dataclasses.replace(config.model.dit, layers=2))
     config = dataclasses.replace(config, model=model)
-    dit = part(with_dtype(config.model, config.dtype, config.dtype), "dit")
+    dit = part(config.model, "dit")
     c, shape = dit.config, jax.ShapeDtypeStruct
-    text, image = (shape((c.layers, 1, *n, c.dim), "float32") for n in ((2, c.text_len), (257,)))
-    silence = AudioSlots(shape((1, 21, 15, c.dim), "float32"), shape((21, 15), "bool"))
+    text, image = (shape((c.layers, 2, n, c.dim), "float32") for n in (c.text_len, IMAGE_TOKENS))
+    silence = AudioSlots(shape((1, 21, 15, c.dim), "float32"), shape((21,), "int32"))
     reference = shape((1, 21, 16, 16, 20), "float32")
     shared = Shared(abstract_params(dit), Context((text, text), (image, image)), reference, silence)
     solver = solvers.solver("euler", 2)

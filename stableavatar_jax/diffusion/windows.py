@@ -174,7 +174,7 @@ def make_sweep(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> Ca
         v = v.reshape(part.z.shape)
         return Part(*solvers.step(solver, i, part.z, v, part.kept)), tail, jnp.isfinite(v).all()
 
-    return jax.jit(sweep, donate_argnums=(0, 2), compiler_options=compiler_options())
+    return jax.jit(sweep, donate_argnums=(0, 2), compiler_options=compiler_options(jax.default_backend()))
 
 
 def make_denoise(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> Callable[..., Array]:

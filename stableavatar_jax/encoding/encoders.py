@@ -47,7 +47,7 @@ class Encoders:
         """Features of each prompt, cut and padded to the transformer's text length, and which rows are text."""
         ids, mask = tokenize(prompts, self.model, self.directory)
         module, params = self._load("umt5", self.text_dtype)
-        apply = jax.jit(module.apply, compiler_options=compiler_options())
+        apply = jax.jit(module.apply, compiler_options=compiler_options(module.compute.platform))
         parts = [slice(i, i + TEXTS_AT_ONCE) for i in range(0, len(ids), TEXTS_AT_ONCE)]
         features = [np.asarray(apply({"params": params}, jnp.asarray(ids[i]), jnp.asarray(mask[i]))) for i in parts]
         return np.where(mask[..., None], np.concatenate(features).astype(np.float32), 0), mask

@@ -12,17 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
+from stableavatar_jax.frames import FRAMES_PER_LATENT
 from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import AudioAdapterConfig
 from stableavatar_jax.models.layers import LayerNorm, Linear, RMSNorm, modulate, named
-from stableavatar_jax.shapes import Array, Bool, Float
+from stableavatar_jax.shapes import Array, Float, Int
 
 
 class AudioSlots(NamedTuple):
-    """Audio tokens dealt to latent frames, and which of them are audio and not padding."""
+    """Audio tokens dealt to latent frames, and how many of a frame's are audio; padding follows them."""
 
     tokens: Float[Array, "B F n D"]
-    mask: Bool[Array, "F n"]
+    lengths: Int[Array, "F"]
 
 
 def slot_indices(audio_tokens: int, latent_frames: int, context: int, video_frames: int | None = None) -> np.ndarray:
@@ -49,11 +51,12 @@ def _slot_ranges(
     audio_tokens: int, latent_frames: int, context: int, video_frames: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Audio tokens around every latent frame, in the clip or not, and which are in it."""
-    video_frames = 4 * latent_frames - 3 if video_frames is None else video_frames
+    video_frames = FRAMES_PER_LATENT * (latent_frames - 1) + 1 if video_frames is None else video_frames
     per_frame = audio_tokens / video_frames
-    half = int(4 * per_frame / 2)
-    first_frame = 4 * np.arange(1, latent_frames) - 3  # the video frames of latent frame i are 4i-3 .. 4i
-    centres = np.trunc((per_frame * first_frame + per_frame * (first_frame + 4)) / 2).astype(int) - 1
+    half = int(FRAMES_PER_LATENT * per_frame / 2)
+    # The video frames of latent frame i are 4i-3 .. 4i.
+    first_frame = FRAMES_PER_LATENT * (np.arange(1, latent_frames) - 1) + 1
+    centres = np.trunc((per_frame * first_frame + per_frame * (first_frame + FRAMES_PER_LATENT)) / 2).astype(int) - 1
     start = np.concatenate([[centres[0] - 3 * half], centres - half])  # the first slot ends where the second starts
     index = start[:, None] - context + np.arange(2 * half + 1 + 2 * context)
     return index, (index >= 0) & (index < audio_tokens)
@@ -68,15 +71,16 @@ class AudioProjection(nn.Module):
     """Audio features to the DiT's width: linear maps without bias, each followed by LayerNorm (eps 1e-5)."""
 
     config: AudioAdapterConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, audio: Float[Array, "B A E"]) -> Float[Array, "B A D"]:
         """Project every audio token on its own."""
         c = self.config
         for i, width in enumerate((*c.projection_dims, c.dim)):
-            audio = Linear(width, ("audio", "embed"), use_bias=False, dtype=c.dtype, param_dtype=c.param_dtype,
+            audio = Linear(width, ("audio", "embed"), use_bias=False, compute=self.compute,
                            name=f"linear_{i}")(audio)
-            audio = LayerNorm(1e-5, param_dtype=c.param_dtype, name=f"norm_{i}")(audio)
+            audio = LayerNorm(1e-5, compute=self.compute, name=f"norm_{i}")(audio)
         return audio
 
 
@@ -84,6 +88,7 @@ class FrameAttention(nn.Module):
     """Slot tokens of a latent frame read the video tokens of the same frame (paper Eq. 3)."""
 
     config: AudioAdapterConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F n D"], latents: Float[Array, "B F P E"]) -> Float[Array, "B F n D"]:
@@ -91,13 +96,13 @@ class FrameAttention(nn.Module):
         c = self.config
 
         def linear(name: str, axes=("embed", "heads")):
-            return Linear(c.dim, axes, dtype=c.dtype, param_dtype=c.param_dtype, name=name)
+            return Linear(c.dim, axes, compute=self.compute, name=name)
 
-        q = RMSNorm(param_dtype=c.param_dtype, name="norm_q")(linear("q")(x))
-        k = RMSNorm(param_dtype=c.param_dtype, name="norm_k")(linear("k")(latents))
+        q = RMSNorm(compute=self.compute, name="norm_q")(linear("q")(x))
+        k = RMSNorm(compute=self.compute, name="norm_k")(linear("k")(latents))
         v = linear("v")(latents)
         q, k, v = (rearrange(a, "B F L (N K) -> (B F) L N K", N=c.heads) for a in (q, k, v))
-        out = rearrange(attention(q, k, v), "(B F) L N K -> B F L (N K)", B=x.shape[0])
+        out = rearrange(attention(q, k, v, self.compute), "(B F) L N K -> B F L (N K)", B=x.shape[0])
         return linear("o", ("heads", "embed"))(out)
 
 
@@ -105,6 +110,7 @@ class AdapterBlock(nn.Module):
     """Modulated self-path, attention to the frame's latents, modulated feed-forward (paper Eq. 2-3)."""
 
     config: AudioAdapterConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
@@ -117,17 +123,17 @@ class AdapterBlock(nn.Module):
             shift1, scale1, gate1, shift2, scale2, gate2 = 0.0, 0.0, 1.0, 0.0, 0.0, 1.0
         else:
             init = named(nn.initializers.normal(c.dim**-0.5), None, "embed")
-            learned = self.param("modulation", init, (6, c.dim), c.param_dtype).astype(jnp.float32)
+            learned = self.param("modulation", init, (6, c.dim), self.compute.param_dtype).astype(jnp.float32)
             six = rearrange(learned + e0, "B six D -> six B 1 1 D")
             shift1, scale1, gate1, shift2, scale2, gate2 = six
         x = x + (modulate(norm(x), shift1, scale1) * gate1).astype(x.dtype)
         if c.ablation != "no_cross_attention":
-            attend = FrameAttention(c, name="cross_attention")
-            x = x + attend(LayerNorm(param_dtype=c.param_dtype, name="norm_cross")(x), latents)
-        y = Linear(c.ffn_width, ("embed", "mlp"), dtype=c.dtype, param_dtype=c.param_dtype, name="ffn_up")(
+            attend = FrameAttention(c, self.compute, name="cross_attention")
+            x = x + attend(LayerNorm(compute=self.compute, name="norm_cross")(x), latents)
+        y = Linear(c.ffn_width, ("embed", "mlp"), compute=self.compute, name="ffn_up")(
             modulate(norm(x), shift2, scale2)
         )
-        y = Linear(c.dim, ("mlp", "embed"), dtype=c.dtype, param_dtype=c.param_dtype, name="ffn_down")(nn.gelu(y))
+        y = Linear(c.dim, ("mlp", "embed"), compute=self.compute, name="ffn_down")(nn.gelu(y))
         return x + (y * gate2).astype(x.dtype)
 
 
@@ -135,22 +141,23 @@ class AudioAdapter(nn.Module):
     """Audio features in, refined audio out: `slots` once per recording, `refine` once per evaluation."""
 
     config: AudioAdapterConfig
+    compute: Compute = Compute()
 
     def setup(self):
         """Projection, blocks and head."""
         c = self.config
-        self.projection = AudioProjection(c)
+        self.projection = AudioProjection(c, self.compute)
         if c.slot_positions:
             init = named(nn.initializers.normal(1.0), None, "embed")  # as large as the normalised tokens
-            self.positions = self.param("positions", init, (c.slot_positions, c.dim), c.param_dtype)
+            self.positions = self.param("positions", init, (c.slot_positions, c.dim), self.compute.param_dtype)
         if c.ablation == "project":
             return
-        self.block = [AdapterBlock(c) for _ in range(c.blocks)]
+        self.block = [AdapterBlock(c, self.compute) for _ in range(c.blocks)]
         self.head_norm = LayerNorm(affine=False)
-        self.head = Linear(c.dim, ("embed", "embed_out"), dtype=c.dtype, param_dtype=c.param_dtype)
+        self.head = Linear(c.dim, ("embed", "embed_out"), compute=self.compute)
         if c.ablation != "no_modulation":
             init = named(nn.initializers.normal(c.dim**-0.5), None, "embed")
-            self.head_modulation = self.param("head_modulation", init, (2, c.dim), c.param_dtype)
+            self.head_modulation = self.param("head_modulation", init, (2, c.dim), self.compute.param_dtype)
 
     def slots(
         self, audio: Float[Array, "B A E"], latent_frames: int, video_frames: int | None = None
@@ -158,13 +165,13 @@ class AudioAdapter(nn.Module):
         """Project audio features and deal them to latent frames (paper Eq. 1, `slot_indices`)."""
         extent = audio.shape[1], latent_frames, self.config.context, video_frames
         index = slot_indices(*extent)
-        mask = jnp.asarray(index >= 0)
+        mask = jnp.asarray(index >= 0)[None, :, :, None]
         tokens = self.projection(audio)[:, np.maximum(index, 0)]
         if self.config.slot_positions:
             if index.shape[1] > self.config.slot_positions:
                 raise ValueError(f"slots of {index.shape[1]} tokens, slot_positions is {self.config.slot_positions}")
             tokens = tokens + self.positions.astype(tokens.dtype)[slot_places(*extent)]
-        return AudioSlots(tokens * mask[None, :, :, None].astype(tokens.dtype), mask)
+        return AudioSlots(tokens * mask.astype(tokens.dtype), jnp.asarray((index >= 0).sum(1), jnp.int32))
 
     def refine(
         self,

@@ -6,11 +6,14 @@ import flax.linen as nn
 import jax
 
 from stableavatar_jax.models.clip_vision import CLIPVision
+from stableavatar_jax.models.compute import Attention, Compute, Device, Remat, settle
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.umt5 import UMT5
 from stableavatar_jax.models.vae import VAE
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
+
+FLOAT32 = Compute()
 
 PARTS: dict[str, type[nn.Module]] = {
     "dit": DiT,
@@ -21,10 +24,23 @@ PARTS: dict[str, type[nn.Module]] = {
 }
 
 
-
-def part(config: AvatarConfig, name: str) -> nn.Module:
+def part(config: AvatarConfig, name: str, compute: Compute = FLOAT32) -> Any:
     """The network of one part, by its name in `PARTS`."""
-    return PARTS[name](getattr(config, name))
+    network: Any = PARTS[name]
+    return network(getattr(config, name), compute)
+
+
+def settled(
+    config: AvatarConfig, name: str, device: Device, dtype: str, *, param_dtype: str | None = None,
+    attention: Attention = "auto", remat: Remat = "none",
+) -> Compute:  # fmt: skip
+    """How to compute a part on such devices (`compute.settle`). A kernel that is asked for by name is the
+    transformer's; what the other parts' attention is computed by is settled as `auto`.
+    """
+    return settle(
+        device, dtype, param_dtype=param_dtype, attention=attention if name == "dit" else "auto", remat=remat,
+        head_size=config.dit.dim // config.dit.heads,
+    )  # fmt: skip
 
 
 def boxed_params(module: nn.Module) -> Any:

@@ -1,15 +1,18 @@
 """Convolutions over video that read no later frame, and go on from chunk to chunk."""
 
 import functools
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from stableavatar_jax.models.config import Form
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.layers import named
 from stableavatar_jax.shapes import Array, Float
+
+Form = Literal["taps", "direct"]
 
 # Uniform of variance 1 / (3 fan_in), as PyTorch starts its convolutions.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -21,21 +24,21 @@ def convolve(
     *,
     before: int = 0,
     stride: int = 1,
-    form: Form = "auto",
+    form: Form = "taps",
 ) -> Float[Array, "B U H W O"]:
     """Convolution after `before` frames of zeros, with zeros at the borders in space too.
 
     U = (T + before - t) // stride + 1; `stride` is that of time. Taps that would read nothing but the zeros cost
     nothing: one frame alone is one 2D convolution. `form` is how it is computed, not what: "direct" is one 3D
     convolution; "taps" adds up one 2D convolution for each tap in time, which XLA runs 2 to 8 times faster on a CPU
-    (`benchmarks/vae.py`) and compiles half as fast. "auto" is "taps" on a CPU, "direct" elsewhere.
+    (`benchmarks/vae.py`) and compiles half as fast.
     """
     last = ((x.shape[1] + before - kernel.shape[0]) // stride) * stride  # where the last output's first frame lies
     unread = min(max(before - last, 0), kernel.shape[0] - 1)
     kernel, before = kernel[unread:], before - unread
     taps, height, width = kernel.shape[:3]
     space = [(height // 2, height // 2), (width // 2, width // 2)]
-    if form == "direct" or form == "auto" and jax.default_backend() != "cpu":
+    if form == "direct":
         dims = ("NDHWC", "DHWIO", "NDHWC")
         return jax.lax.conv_general_dilated(x, kernel, (stride, 1, 1), [(before, 0), *space], dimension_numbers=dims)
     x = jnp.pad(x, ((0, 0), (before, 0), (0, 0), (0, 0), (0, 0)))
@@ -64,9 +67,8 @@ class CausalConv(nn.Module):
     features: int
     kernel_size: tuple[int, int, int] = (3, 3, 3)
     stride: int = 1
-    form: Form = "auto"
-    dtype: str = "float32"
-    param_dtype: str = "float32"
+    form: Form = "taps"
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
@@ -74,15 +76,15 @@ class CausalConv(nn.Module):
     ) -> tuple[Float[Array, "B U H W O"], Float[Array, "B Q H W I"]]:
         """Convolve a chunk of frames that follows `past`."""
         init = named(kernel_init, None, None, None, "vae_in", "vae_out")
-        kernel = self.param("kernel", init, (*self.kernel_size, x.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.param_dtype)
-        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
+        kernel = self.param("kernel", init, (*self.kernel_size, x.shape[-1], self.features), self.compute.param_dtype)
+        bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.compute.param_dtype)
+        x, kernel, bias = (jnp.asarray(a, self.compute.dtype) for a in (x, kernel, bias))
         keep = self.kernel_size[0] - self.stride
         zeros = keep if past is None else 0
         if past is None:
-            past = jnp.zeros((x.shape[0], keep, *x.shape[2:]), self.dtype)
+            past = jnp.zeros((x.shape[0], keep, *x.shape[2:]), self.compute.dtype)
         if x.shape[1] == 0:
-            return jnp.zeros((*x.shape[:-1], self.features), self.dtype), past
+            return jnp.zeros((*x.shape[:-1], self.features), self.compute.dtype), past
         joined = jnp.concatenate([past, x], axis=1)
         y = convolve(x if zeros else joined, kernel, before=zeros, stride=self.stride, form=self.form)
         return y + bias, joined[:, joined.shape[1] - keep :]
@@ -95,14 +97,13 @@ class FrameConv(nn.Module):
     padding: tuple[int, int] = (1, 1)
     """Zero rows and columns before and after the frame."""
     stride: int = 1
-    dtype: str = "float32"
-    param_dtype: str = "float32"
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T H W I"]) -> Float[Array, "B T U V O"]:
         """Convolve rows and columns; frames do not mix."""
         init = named(kernel_init, None, None, "vae_in", "vae_out")
-        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.param_dtype)
-        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
+        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features), self.compute.param_dtype)
+        bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.compute.param_dtype)
+        x, kernel, bias = (jnp.asarray(a, self.compute.dtype) for a in (x, kernel, bias))
         return convolve_frames(x, kernel, padding=[self.padding, self.padding], stride=self.stride) + bias

@@ -9,6 +9,7 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import CLIPVisionConfig
 from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, named, stack
 from stableavatar_jax.shapes import Array, Float
@@ -19,11 +20,11 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 """Standard deviation of the same."""
 
 
-
 class CLIPVision(nn.Module):
     """Pictures to tokens of their content."""
 
     config: CLIPVisionConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
@@ -36,14 +37,14 @@ class CLIPVision(nn.Module):
         """
         config = self.config
         x = resize_bicubic(image.astype(jnp.float32), config.image_size)
-        x = Patches(config, name="patches")(normalise(x))
-        x = norm(config, "pre_norm")(x)
-        tokens = stack(Block(config, name="layers"), config.layers - 1, x)
+        x = Patches(config, self.compute, name="patches")(normalise(x))
+        x = norm(self.compute, "pre_norm")(x)
+        tokens = stack(Block(config, self.compute, name="layers"), config.layers - 1, x)
 
         # Under jit nothing below is computed for an output of tokens; it is here so that all weights have their place.
-        x = Block(config, name="last_layer")(tokens)
-        x = norm(config, "post_norm")(x[:, 0])
-        embedding = linear(config, config.embedding_dim, ("embed", None), "head", use_bias=False)(x)
+        x = Block(config, self.compute, name="last_layer")(tokens)
+        x = norm(self.compute, "post_norm")(x[:, 0])
+        embedding = linear(self.compute, config.embedding_dim, ("embed", None), "head", use_bias=False)(x)
         return {"tokens": tokens, "embedding": embedding}[output]
 
     def example(self) -> tuple[jax.ShapeDtypeStruct]:
@@ -55,6 +56,7 @@ class Patches(nn.Module):
     """The class token, then one token for each patch in reading order, all with learned positions."""
 
     config: CLIPVisionConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B L D"]:
@@ -65,41 +67,42 @@ class Patches(nn.Module):
         token = self.weight("class_token", ("embed",), (dim,))
         positions = self.weight("positions", (None, "embed"), (1 + (config.image_size // patch) ** 2, dim))
 
-        pixels = rearrange(image.astype(config.dtype), "B (H h) (W w) C -> B (H W) h w C", h=patch, w=patch)
+        pixels = rearrange(image.astype(self.compute.dtype), "B (H h) (W w) C -> B (H W) h w C", h=patch, w=patch)
         x = jnp.einsum("blhwc,hwcd->bld", pixels, kernel)
         return jnp.concatenate([jnp.broadcast_to(token, (len(x), 1, dim)), x], axis=1) + positions
 
     def weight(self, name: str, axes: Axes, shape: tuple[int, ...]) -> Array:
         """A parameter in the type of the computation."""
         init = named(nn.initializers.normal(0.02), *axes)
-        return self.param(name, init, shape, self.config.param_dtype).astype(self.config.dtype)
+        return self.param(name, init, shape, self.compute.param_dtype).astype(self.compute.dtype)
 
 
 class Block(nn.Module):
     """Self-attention and a feed-forward with exact GELU, each on a normed input and added to it."""
 
     config: CLIPVisionConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         """One transformer layer over the tokens of each picture."""
         config = self.config
-        qkv = linear(config, 3 * config.dim, ("embed", "heads"), "qkv")(norm(config, "norm1")(x))
+        qkv = linear(self.compute, 3 * config.dim, ("embed", "heads"), "qkv")(norm(self.compute, "norm1")(x))
         q, k, v = rearrange(qkv, "B L (three N K) -> three B L N K", three=3, N=config.heads)
-        read = rearrange(attention(q, k, v), "B L N K -> B L (N K)")
-        x = x + linear(config, config.dim, ("heads", "embed"), "out")(read)
-        up = linear(config, config.mlp_ratio * config.dim, ("embed", "mlp"), "up")(norm(config, "norm2")(x))
-        return x + linear(config, config.dim, ("mlp", "embed"), "down")(nn.gelu(up, approximate=False))
+        read = rearrange(attention(q, k, v, self.compute), "B L N K -> B L (N K)")
+        x = x + linear(self.compute, config.dim, ("heads", "embed"), "out")(read)
+        up = linear(self.compute, config.mlp_ratio * config.dim, ("embed", "mlp"), "up")(norm(self.compute, "norm2")(x))
+        return x + linear(self.compute, config.dim, ("mlp", "embed"), "down")(nn.gelu(up, approximate=False))
 
 
-def linear(config: CLIPVisionConfig, features: int, axes: Axes, name: str, *, use_bias: bool = True) -> Linear:
-    """A linear layer in the config's types."""
-    return Linear(features, axes, use_bias, config.dtype, config.param_dtype, name=name)
+def linear(compute: Compute, features: int, axes: Axes, name: str, *, use_bias: bool = True) -> Linear:
+    """A linear layer by its name."""
+    return Linear(features, axes, use_bias, compute, name=name)
 
 
-def norm(config: CLIPVisionConfig, name: str) -> LayerNorm:
+def norm(compute: Compute, name: str) -> LayerNorm:
     """A LayerNorm with CLIP's epsilon."""
-    return LayerNorm(eps=1e-5, param_dtype=config.param_dtype, name=name)
+    return LayerNorm(eps=1e-5, compute=compute, name=name)
 
 
 def normalise(image: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:

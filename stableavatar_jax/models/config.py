@@ -1,13 +1,19 @@
 """Sizes and options of every network: plain values, read without JAX (a wrong option is answered at once)."""
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from stableavatar_jax.models.encoder_config import CLIPVisionConfig, UMT5Config, Wav2Vec2Config
+
+__all__ = [
+    "Ablation", "AudioAdapterConfig", "AvatarConfig", "CLIPVisionConfig", "Conv", "DiTConfig", "LoRAConfig",
+    "UMT5Config", "VAEConfig", "Wav2Vec2Config",
+]  # fmt: skip
 
 Ablation = Literal["full", "project", "no_modulation", "random_modulation", "no_cross_attention"]
-Form = Literal["auto", "taps", "direct"]
+Conv = Literal["auto", "taps", "direct"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +39,6 @@ class AudioAdapterConfig:
     An audio encoder trained from scratch tells its neighbours apart by nothing else."""
     ablation: Ablation = "full"
     """What is left out, for the rows of the paper's Table 3."""
-    dtype: str = "float32"
-    """Compute dtype."""
-    param_dtype: str = "float32"
-    """Dtype parameters are born in."""
 
     @property
     def ffn_width(self) -> int:
@@ -74,23 +76,10 @@ class DiTConfig:
     """The audio adapter nested in it."""
     mask_padding: bool = False
     """Whether padded audio slots are hidden from attention (the 14B release's kernel) or read (1.3B)."""
-    remat: Literal["none", "full", "names", "offload"] = "none"
-    """What the backward pass computes again instead of keeping: nothing; every block; every block but what is named
-    in `SAVED`; the same with the named kept in the host's memory."""
-    unroll: int = 1
-    """Blocks laid out side by side in the compiled loop; `layers` is the plain loop."""
-    dtype: str = "float32"
-    """Compute dtype."""
-    param_dtype: str = "float32"
-    """Dtype parameters are born in."""
 
     def __post_init__(self):
-        a = self.adapter
-        if (a.dim, a.dtype, a.param_dtype) != (self.dim, self.dtype, self.param_dtype):
-            raise Mistake(
-                f"the adapter's dim and dtypes {(a.dim, a.dtype, a.param_dtype)} are not the DiT's "
-                f"{(self.dim, self.dtype, self.param_dtype)}"
-            )
+        if self.adapter.dim != self.dim:
+            raise Mistake(f"the adapter's dim {self.adapter.dim} is not the transformer's {self.dim}")
         if self.dim % self.heads or self.dim // self.heads % 2:
             raise Mistake(f"dim {self.dim} does not give {self.heads} heads of an even size")
 
@@ -119,13 +108,9 @@ class VAEConfig:
         3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
     )  # fmt: skip
     """Spread of each latent channel, divided out by `encode`; the first `z_dim` are used."""
-    conv: Form = "auto"
-    """How causal convolutions are computed: "taps" (fast on a CPU), "direct", or by the backend."""
-    dtype: str = "float32"
-    """Of the computation; latents and decoded frames are float32 always. With random weights of the real size bfloat16
-    stays within 49 dB (frames) and 56 dB (latents) of float32, for a signal between -1 and 1."""
-    param_dtype: str = "float32"
-    """Of the weights."""
+    conv: Conv = "auto"
+    """How causal convolutions are computed: `taps` (fast on a CPU), `direct` (fast elsewhere, and soon compiled), or by
+    the platform."""
 
     def __post_init__(self):
         if len(self.temporal_downsample) != len(self.dim_mult) - 1:
@@ -146,11 +131,6 @@ class VAEConfig:
         """Rows and columns of pixels to one of latents (8)."""
         return 2 ** len(self.temporal_downsample)
 
-    @property
-    def layer_options(self) -> dict[str, Any]:
-        """What every layer is told of how to compute."""
-        return {"form": self.conv, "dtype": self.dtype, "param_dtype": self.param_dtype}
-
     def decoder_reach(self) -> int:
         """How many latent frames before its own a decoded frame depends on: 38 for Wan2.1.
 
@@ -163,102 +143,6 @@ class VAEConfig:
         for doubled in self.temporal_downsample:
             frame = (-(-frame // 2) - 2 if doubled else frame) - stage
         return -(frame - 4 * 2 - 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class UMT5Config:
-    """Sizes of the encoder; the defaults are those of UMT5-XXL."""
-
-    vocab: int = 256384
-    """Rows of the embedding table."""
-    dim: int = 4096
-    """Width D of a token."""
-    attention_dim: int = 4096
-    """Width of the queries over all heads."""
-    ffn_dim: int = 10240
-    """Width of the gated feed-forward."""
-    heads: int = 64
-    """Attention heads N, which divide `attention_dim`."""
-    layers: int = 24
-    """Encoder layers."""
-    buckets: int = 32
-    """Classes of distance the position bias tells apart, half of them for each direction; a multiple of 4."""
-    max_distance: int = 128
-    """Distance in tokens from which all fall into the last class."""
-    shared_bias: bool = False
-    """One position bias for all layers (T5) instead of one in each (UMT5)."""
-    dtype: str = "float32"
-    """Type of the computation; softmax and norms are float32 throughout."""
-    param_dtype: str = "float32"
-    """Type the weights are kept in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CLIPVisionConfig:
-    """Sizes of the encoder; the defaults are those of ViT-H/14."""
-
-    image_size: int = 224
-    """Height and width in pixels that every picture is resized to."""
-    patch: int = 14
-    """Height and width of a patch in pixels, which divides `image_size`."""
-    dim: int = 1280
-    """Width D of a token."""
-    mlp_ratio: int = 4
-    """Width of the feed-forward over `dim`."""
-    heads: int = 16
-    """Attention heads N, which divide `dim`."""
-    layers: int = 32
-    """Transformer layers of the whole tower, at least 2."""
-    embedding_dim: int = 1024
-    """Width of the space that CLIP shares between pictures and texts."""
-    dtype: str = "float32"
-    """Type of the computation after the patches; softmax and norms are float32 throughout."""
-    param_dtype: str = "float32"
-    """Type the weights are kept in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wav2Vec2Config:
-    """Sizes of the encoder; the defaults are those of wav2vec2-base-960h."""
-
-    dim: int = 768
-    """Width D of a feature."""
-    ffn_dim: int = 3072
-    """Width of the feed-forward."""
-    heads: int = 12
-    """Attention heads N, which divide `dim`."""
-    layers: int = 12
-    """Transformer layers."""
-    conv_dims: tuple[int, ...] = (512,) * 7
-    """Channels of each strided convolution."""
-    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    """Taps of each."""
-    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    """Steps of each."""
-    position_kernel: int = 128
-    """Taps of the convolution that tells the features their places."""
-    position_groups: int = 16
-    """Groups of its channels, which divide `dim`."""
-    eps: float = 1e-5
-    """Epsilon of every norm."""
-    dtype: str = "float32"
-    """Type of the computation; softmax and norms are float32 throughout."""
-    param_dtype: str = "float32"
-    """Type the weights are kept in."""
-
-    def output_length(self, samples: int) -> int:
-        """Features that `samples` sound samples give; 0 where they are too few for one (400 in the real sizes)."""
-        for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return max(samples, 0)
-
-    def reach(self) -> tuple[int, int]:
-        """How many samples a feature is made of before the transformer, and how many lie from one to the next: 400 and
-        320. Feature i is made of the samples from 320 i on."""
-        field, step = 1, 1
-        for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
-            field, step = field + (kernel - 1) * step, step * stride
-        return field, step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +171,9 @@ class AvatarConfig:
             ("dit.image_dim", self.dit.image_dim, "clip_vision.dim", self.clip_vision.dim),
             ("dit.adapter.audio_dim", self.dit.adapter.audio_dim, "wav2vec2.dim", self.wav2vec2.dim),
             ("dit.out_channels", self.dit.out_channels, "vae.z_dim", self.vae.z_dim),
-            ("dit.in_channels", self.dit.in_channels, "2 * vae.z_dim + 4", 2 * self.vae.z_dim + 4),
+            ("dit.in_channels", self.dit.in_channels, "2 * vae.z_dim + 4", 2 * self.vae.z_dim + FRAMES_PER_LATENT),
+            ("vae.time_factor", self.vae.time_factor, "the video's", FRAMES_PER_LATENT),
+            ("vae.space_factor", self.vae.space_factor, "the picture's", PIXELS_PER_LATENT),
         ]
         for ours, value, theirs, other in agree:
             if value != other:
@@ -306,15 +192,3 @@ class LoRAConfig:
     def __post_init__(self):
         if self.rank < 1 or self.alpha <= 0:
             raise Mistake(f"rank {self.rank} and alpha {self.alpha}: at least 1 and above 0 are needed")
-
-
-def with_dtype(config: Any, dtype: str, param_dtype: str) -> Any:
-    """A config with these dtypes throughout, for computation and for weights."""
-    changes: dict[str, Any] = {}
-    for each in dataclasses.fields(config):
-        value = getattr(config, each.name)
-        if each.name in ("dtype", "param_dtype"):
-            changes[each.name] = dtype if each.name == "dtype" else param_dtype
-        elif dataclasses.is_dataclass(value):
-            changes[each.name] = with_dtype(value, dtype, param_dtype)
-    return dataclasses.replace(config, **changes)

@@ -1,7 +1,7 @@
 """One block of the transformer, and what it is made of (docs/method.md)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,17 +10,14 @@ from einops import rearrange
 from jax.ad_checkpoint import checkpoint_name
 
 from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import DiTConfig
-from stableavatar_jax.models.layers import LayerNorm, Linear, RMSNorm, modulate, named
+from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, RMSNorm, modulate, named
+from stableavatar_jax.models.remat import CROSS_ATTENTION, FFN_UP, SELF_ATTENTION
 from stableavatar_jax.models.rope import rotate
-from stableavatar_jax.shapes import Array, Bool, Float
+from stableavatar_jax.shapes import Array, Bool, Float, Int
 
 KeysValues = tuple[Array, Array]
-
-SAVED = ("self_attention", "cross_attention", "ffn_up")
-"""Names of what remat `names` and `offload` keep: what attention read, before its output projection, and the
-feed-forward before its activation: the dearest results of a block."""
-
 
 
 class Evaluation(NamedTuple):
@@ -28,7 +25,7 @@ class Evaluation(NamedTuple):
 
     e0: Float[Array, "B 6 D"]
     audio: Float[Array, "B F n D"]
-    audio_mask: Bool[Array, "F n"] | None
+    audio_lengths: Int[Array, "F"] | None
     rope: tuple[Float[Array, "L P"], Float[Array, "L P"]]
     clip_level: bool | Bool[Array, ""]
 
@@ -39,68 +36,67 @@ class MLP(nn.Module):
     hidden: int
     features: int
     activation: Callable[[Array], Array]
-    dtype: str
-    param_dtype: str
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
         """Up, activate, down."""
-        x = Linear(self.hidden, ("embed", "mlp"), dtype=self.dtype, param_dtype=self.param_dtype, name="up")(x)
-        x = checkpoint_name(x, "ffn_up")
-        return Linear(self.features, ("mlp", "embed"), dtype=self.dtype, param_dtype=self.param_dtype, name="down")(
-            self.activation(x)
-        )
+        x = checkpoint_name(Linear(self.hidden, ("embed", "mlp"), compute=self.compute, name="up")(x), FFN_UP)
+        return Linear(self.features, ("mlp", "embed"), compute=self.compute, name="down")(self.activation(x))
 
 
 class ImageEmbedding(nn.Module):
     """CLIP tokens to the DiT's width: LayerNorm (eps 1e-5), MLP with exact GELU, LayerNorm."""
 
     config: DiTConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, image: Float[Array, "B I E"]) -> Float[Array, "B I D"]:
         """Embed every token on its own."""
         c = self.config
-        x = LayerNorm(1e-5, param_dtype=c.param_dtype, name="norm_in")(image)
+        x = LayerNorm(1e-5, compute=self.compute, name="norm_in")(image)
         gelu = lambda x: nn.gelu(x, approximate=False)  # noqa: E731
-        x = MLP(c.image_dim, c.dim, gelu, c.dtype, c.param_dtype, name="mlp")(x)
-        return LayerNorm(1e-5, param_dtype=c.param_dtype, name="norm_out")(x)
+        x = MLP(c.image_dim, c.dim, gelu, self.compute, name="mlp")(x)
+        return LayerNorm(1e-5, compute=self.compute, name="norm_out")(x)
 
 
 class SelfAttention(nn.Module):
     """Every token reads every token; q and k are RMS-normed over the full width, then turned by position."""
 
     config: DiTConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B L D"], rope: tuple[Array, Array]) -> Float[Array, "B L D"]:
         """Attention over all tokens of a window."""
         c = self.config
 
-        def linear(name: str, axes=("embed", "heads")):
-            return Linear(c.dim, axes, dtype=c.dtype, param_dtype=c.param_dtype, name=name)
+        def linear(name: str, axes: Axes = ("embed", "heads")) -> Linear:
+            return Linear(c.dim, axes, compute=self.compute, name=name)
 
-        q = RMSNorm(param_dtype=c.param_dtype, name="norm_q")(linear("q")(x))
-        k = RMSNorm(param_dtype=c.param_dtype, name="norm_k")(linear("k")(x))
+        q = RMSNorm(compute=self.compute, name="norm_q")(linear("q")(x))
+        k = RMSNorm(compute=self.compute, name="norm_k")(linear("k")(x))
         q, k, v = (_split_heads(a, c.heads) for a in (q, k, linear("v")(x)))
-        out = attention(rotate(q, *rope), rotate(k, *rope), v)
-        return linear("o", ("heads", "embed"))(checkpoint_name(_join_heads(out), "self_attention"))
+        out = attention(rotate(q, *rope), rotate(k, *rope), v, self.compute, keep=SELF_ATTENTION)
+        return linear("o", ("heads", "embed"))(_join_heads(out))
 
 
 class CrossAttention(nn.Module):
     """One query against text, picture and audio; the three results are summed before the output projection."""
 
     config: DiTConfig
+    compute: Compute = Compute()
 
     def setup(self):
         """Projections named by what they read."""
         c = self.config
 
-        def linear(axes=("embed", "heads"), **kwargs):
-            return Linear(c.dim, axes, dtype=c.dtype, param_dtype=c.param_dtype, **kwargs)
+        def linear(axes: Axes = ("embed", "heads"), **options: Any) -> Linear:
+            return Linear(c.dim, axes, compute=self.compute, **options)
 
-        def norm():
-            return RMSNorm(param_dtype=c.param_dtype)
+        def norm() -> RMSNorm:
+            return RMSNorm(compute=self.compute)
 
         self.q, self.norm_q = linear(), norm()
         self.k, self.norm_k, self.v = linear(), norm(), linear()
@@ -110,7 +106,7 @@ class CrossAttention(nn.Module):
         self.v_audio = linear(kernel_init=nn.initializers.zeros)
         self.o = linear(("heads", "embed"))
 
-    def context(self, text: Float[Array, "B T L D"], image: Float[Array, "B I D"]) -> tuple[KeysValues, KeysValues]:
+    def context(self, text: Float[Array, "C T D"], image: Float[Array, "C I D"]) -> tuple[KeysValues, KeysValues]:
         """Keys and values of text and picture."""
         return (self.norm_k(self.k(text)), self.v(text)), (
             self.norm_k_image(self.k_image(image)),
@@ -123,29 +119,30 @@ class CrossAttention(nn.Module):
         """Read text and picture in full, and of the audio the slot of the token's own frame (paper Eq. 5)."""
         heads = self.config.heads
         q = _split_heads(self.norm_q(self.q(x)), heads)
-        out = sum(attention(q, *(_split_heads(a, heads) for a in pair)) for pair in (text, image))
+        read = [attention(q, _split_heads(k, heads), _split_heads(v, heads), self.compute) for k, v in (text, image)]
         k, v = (rearrange(p(shared.audio), "B F n (N K) -> B F n N K", N=heads) for p in (self.k_audio, self.v_audio))
-        out = out + _audio_attention(q, k, v, shared.audio_mask, shared.clip_level)
-        return self.o(checkpoint_name(_join_heads(out), "cross_attention"))
+        read.append(_audio_attention(q, k, v, shared.audio_lengths, shared.clip_level, self.compute))
+        return self.o(checkpoint_name(_join_heads(read[0] + read[1] + read[2]), CROSS_ATTENTION))
 
 
 class Block(nn.Module):
     """Self-attention, cross-attention and feed-forward; the noise level modulates the first and the last."""
 
     config: DiTConfig
+    compute: Compute = Compute()
 
     def setup(self):
         """Layers, and the learned part of the modulation."""
-        c = self.config
+        c, compute = self.config, self.compute
         init = named(nn.initializers.normal(c.dim**-0.5), None, "embed")
-        self.modulation = self.param("modulation", init, (6, c.dim), c.param_dtype)
+        self.modulation = self.param("modulation", init, (6, c.dim), compute.param_dtype)
         self.norm = LayerNorm(affine=False)
-        self.norm_cross = LayerNorm(param_dtype=c.param_dtype)
-        self.self_attention = SelfAttention(c)
-        self.cross_attention = CrossAttention(c)
-        self.ffn = MLP(c.ffn_dim, c.dim, nn.gelu, c.dtype, c.param_dtype)
+        self.norm_cross = LayerNorm(compute=compute)
+        self.self_attention = SelfAttention(c, compute)
+        self.cross_attention = CrossAttention(c, compute)
+        self.ffn = MLP(c.ffn_dim, c.dim, nn.gelu, compute)
 
-    def context(self, text: Float[Array, "B T L D"], image: Float[Array, "B I D"]) -> tuple[KeysValues, KeysValues]:
+    def context(self, text: Float[Array, "C T D"], image: Float[Array, "C I D"]) -> tuple[KeysValues, KeysValues]:
         """Keys and values of text and picture in this block."""
         return self.cross_attention.context(text, image)
 
@@ -161,20 +158,27 @@ class Block(nn.Module):
         return x + (self.ffn(modulate(self.norm(x), shift2, scale2)) * gate2).astype(x.dtype)
 
 
-def _audio_attention(q, k, v, mask, clip_level):
-    """q `[B L N K]` against slots `[B F n N K]`: frame by frame, or all slots at once."""
-    frames = k.shape[1]
+def _audio_attention(
+    q: Float[Array, "B L N K"], k: Float[Array, "B F n N K"], v: Float[Array, "B F n N K"],
+    lengths: Int[Array, "F"] | None, clip_level: bool | Bool[Array, ""], compute: Compute,
+) -> Float[Array, "B L N K"]:  # fmt: skip
+    """Queries against slots: frame by frame, or all slots at once."""
+    rows, frames, slot = k.shape[:3]
 
-    def by_frame():
+    def by_frame() -> Array:
         fold = lambda a: rearrange(a, "B F n N K -> (B F) n N K")  # noqa: E731
-        rows = None if mask is None else jnp.tile(mask, (q.shape[0], 1))
-        out = attention(rearrange(q, "B (F P) N K -> (B F) P N K", F=frames), fold(k), fold(v), mask=rows)
+        read = None if lengths is None else jnp.tile(lengths, rows)
+        out = attention(rearrange(q, "B (F P) N K -> (B F) P N K", F=frames), fold(k), fold(v), compute, lengths=read)
         return rearrange(out, "(B F) P N K -> B (F P) N K", F=frames)
 
-    def at_once():
+    def at_once() -> Array:
         join = lambda a: rearrange(a, "B F n N K -> B (F n) N K")  # noqa: E731
-        rows = None if mask is None else jnp.broadcast_to(mask.reshape(1, -1), (q.shape[0], mask.size))
-        return attention(q, join(k), join(v), mask=rows)
+        if lengths is None:
+            return attention(q, join(k), join(v), compute)
+        # What is read comes first, so that a length says it: the order of keys makes no difference.
+        order = jnp.argsort((jnp.arange(slot) >= lengths[:, None]).reshape(-1), stable=True)
+        read = jnp.broadcast_to(lengths.sum(), rows)
+        return attention(q, join(k)[:, order], join(v)[:, order], compute, lengths=read)
 
     if isinstance(clip_level, bool):
         return at_once() if clip_level else by_frame()

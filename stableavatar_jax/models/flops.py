@@ -3,6 +3,7 @@
 import dataclasses
 
 from stableavatar_jax.frames import IMAGE_TOKENS
+from stableavatar_jax.models.compute import Remat
 from stableavatar_jax.models.config import DiTConfig
 
 
@@ -29,8 +30,10 @@ def dit_flops(
     return float(branches * (c.layers * block + ends) + audios * refine)
 
 
-def train_flops(config: DiTConfig, latent_shape: tuple[int, int, int], *, slot: int = 15) -> tuple[float, float]:
-    """Operations of a training step on one row: what learning needs, and what is done with `config.remat`.
+def train_flops(
+    config: DiTConfig, latent_shape: tuple[int, int, int], *, remat: Remat = "none", slot: int = 15
+) -> tuple[float, float]:
+    """Operations of a training step on one row: what learning needs, and what is done with `remat`.
 
     Learning needs the forward pass, keys and values of text and picture included, and twice as much for the backward
     pass (frozen weights save some of it, which is not counted). Remat adds the blocks' forward pass once more, without
@@ -44,8 +47,9 @@ def train_flops(config: DiTConfig, latent_shape: tuple[int, int, int], *, slot: 
     blocks = c.layers * (dit_flops(_only_block(c), latent_shape, audios=0, slot=slot) + context)
     forward = dit_flops(c, latent_shape, slot=slot) + c.layers * context + embeddings
     product = 2 * tokens * c.dim * c.ffn_dim * c.layers  # one of the feed-forward's two
-    again = {"none": 0, "full": blocks - product, "names": blocks - 2 * product, "offload": blocks - 2 * product}
-    return 3 * forward, 3 * forward + again[c.remat]
+    scores = 4 * tokens**2 * c.dim * c.layers  # tokens reading tokens
+    again = {"none": 0, "full": blocks - product, "attention": blocks - product - scores}
+    return 3 * forward, 3 * forward + again.get(remat, blocks - 2 * product - scores)
 
 
 def _only_block(config: DiTConfig) -> DiTConfig:

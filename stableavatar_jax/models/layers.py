@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stableavatar_jax.models.compute import Compute, Remat
+from stableavatar_jax.models.remat import policy
 from stableavatar_jax.shapes import Array, Float
 
 Axes = tuple[str | None, ...]
@@ -18,7 +20,7 @@ def named(init: Callable[..., Array], *axes: str | None) -> Callable[..., Any]:
 
 
 class Linear(nn.Module):
-    """`x @ kernel + bias` on the last axis, computed in `dtype`; the kernel is stored `[in, out]`.
+    """`x @ kernel + bias` on the last axis, computed in `compute.dtype`; the kernel is stored `[in, out]`.
 
     `axes` names the kernel's two axes. The bias follows the second. Matrix products accumulate in float32. Where the
     collection "lora" holds factors for this map (`models/lora.py`), their product acts beside the kernel.
@@ -27,24 +29,23 @@ class Linear(nn.Module):
     features: int
     axes: Axes = ("embed", "mlp")
     use_bias: bool = True
-    dtype: str = "float32"
-    param_dtype: str = "float32"
+    compute: Compute = Compute()
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
         """Map the last axis from its size to `features`."""
-        shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", named(self.kernel_init, *self.axes), shape, self.param_dtype)
-        y = jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype)
+        dtype, born = self.compute.dtype, self.compute.param_dtype
+        kernel = self.param("kernel", named(self.kernel_init, *self.axes), (x.shape[-1], self.features), born)
+        y = jnp.asarray(x, dtype) @ jnp.asarray(kernel, dtype)
         if self.has_variable("lora", "down"):
             factor: Callable[[str], Array] = lambda name: self.get_variable("lora", name)  # noqa: E731
-            low = jnp.asarray(x, self.dtype) @ jnp.asarray(factor("down"), self.dtype)
-            y = y + low @ jnp.asarray(factor("up") * factor("scale"), self.dtype)
+            low = jnp.asarray(x, dtype) @ jnp.asarray(factor("down"), dtype)
+            y = y + low @ jnp.asarray(factor("up") * factor("scale"), dtype)
         if not self.use_bias:
             return y
-        bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,), self.param_dtype)
-        return y + jnp.asarray(bias, self.dtype)
+        bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,), born)
+        return y + jnp.asarray(bias, dtype)
 
 
 class LayerNorm(nn.Module):
@@ -52,7 +53,7 @@ class LayerNorm(nn.Module):
 
     eps: float = 1e-6
     affine: bool = True
-    param_dtype: str = "float32"
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
@@ -62,8 +63,8 @@ class LayerNorm(nn.Module):
         variance = jnp.square(x32 - mean).mean(-1, keepdims=True)
         y = (x32 - mean) * jax.lax.rsqrt(variance + self.eps)
         if self.affine:
-            y = y * self.param("scale", named(nn.initializers.ones, "norm"), (x.shape[-1],), self.param_dtype)
-            y = y + self.param("bias", named(nn.initializers.zeros, "norm"), (x.shape[-1],), self.param_dtype)
+            y = y * self.param("scale", named(nn.initializers.ones, "norm"), (x.shape[-1],), self.compute.param_dtype)
+            y = y + self.param("bias", named(nn.initializers.zeros, "norm"), (x.shape[-1],), self.compute.param_dtype)
         return y.astype(x.dtype)
 
 
@@ -71,14 +72,14 @@ class RMSNorm(nn.Module):
     """RMSNorm over the last axis in float32, returned in the input's dtype."""
 
     eps: float = 1e-6
-    param_dtype: str = "float32"
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         """Unit mean square along the last axis, times a learned scale."""
         x32 = x.astype(jnp.float32)
         y = x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
-        scale = self.param("scale", named(nn.initializers.ones, "norm"), (x.shape[-1],), self.param_dtype)
+        scale = self.param("scale", named(nn.initializers.ones, "norm"), (x.shape[-1],), self.compute.param_dtype)
         return (y * scale).astype(x.dtype)
 
 
@@ -87,18 +88,27 @@ def modulate(x: Array, shift: Array | float, scale: Array | float) -> Array:
     return (x.astype(jnp.float32) * (1 + scale) + shift).astype(x.dtype)
 
 
-def stack(block: nn.Module, times: int, x: Array, *constants: Array) -> Array:
-    """`x` through `times` blocks `x, *constants -> x` one after another, each with weights of its own.
+def scan_layers(
+    body: Callable[[Any, Any, Any], tuple[Any, Any]], block: nn.Module, layers: int, x: Any, xs: Any = None,
+    *, remat: Remat = "none",
+) -> tuple[Any, Any]:  # fmt: skip
+    """`body(block, x, xs of the layer) -> x, output` over a stack of blocks, each with weights of its own.
 
     One scan, so one compile whatever the depth. The weights lie under the block's name, stacked on a leading axis
-    "layers".
+    "layers", as are `xs` and the outputs. `remat` is what the backward pass makes again (`models/remat.py`).
     """
+    if remat != "none":
+        body = nn.remat(body, prevent_cse=False, policy=policy(remat))
     scan = nn.scan(
-        lambda block, x, *constants: (block(x, *constants), None),
-        variable_axes={"params": 0, "intermediates": 0},
+        body,
+        variable_axes={"params": 0, "lora": 0, "intermediates": 0},
         split_rngs={"params": True},
-        in_axes=nn.broadcast,
-        length=times,
+        length=layers,
         metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    return scan(block, x, *constants)[0]
+    return scan(block, x, xs)
+
+
+def stack(block: nn.Module, layers: int, x: Array, *constants: Array) -> Array:
+    """`x` through blocks `x, *constants -> x` one after another."""
+    return scan_layers(lambda block, x, _: (block(x, *constants), None), block, layers, x)[0]

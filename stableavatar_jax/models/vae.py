@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from stableavatar_jax.models.causal_conv import CausalConv
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.layers import Linear
 from stableavatar_jax.models.vae_layers import (
@@ -48,14 +49,15 @@ class VAE(nn.Module):
     """Encoder and decoder between video in [-1, 1] and normalised latents."""
 
     config: VAEConfig
+    compute: Compute = Compute()
 
     def setup(self):
         """Wan's two halves, and the linear maps (its `conv1`, `conv2`) on either side of the latents."""
-        precision = {"dtype": self.config.dtype, "param_dtype": self.config.param_dtype}
-        self.encoder = Encoder(self.config)
-        self.moments = Linear(2 * self.config.z_dim, axes=("vae_in", "vae_out"), **precision)
-        self.entry = Linear(self.config.z_dim, axes=("vae_in", "vae_out"), **precision)
-        self.decoder = Decoder(self.config)
+        config, compute, axes = self.config, self.compute, ("vae_in", "vae_out")
+        self.encoder = Encoder(config, compute)
+        self.moments = Linear(2 * config.z_dim, axes, compute=compute)
+        self.entry = Linear(config.z_dim, axes, compute=compute)
+        self.decoder = Decoder(config, compute)
 
     def __call__(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B U H W 3"]:
         """The video as its latents remember it."""
@@ -117,13 +119,14 @@ class Encoder(nn.Module):
     """Video to features at the latents' size."""
 
     config: VAEConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T H W 3"], cache: Cache | None = None
     ) -> tuple[Float[Array, "B F h w D"], Cache]:
         """Wan's `encoder`; `VAE` maps the features to moments."""
-        config, options = self.config, self.config.layer_options
+        config, options = self.config, _options(self.config, self.compute)
         widths = [config.dim * mult for mult in config.dim_mult]
         layers: list[nn.Module] = [CausalConv(widths[0], name="conv_in", **options)]
         for stage, width in enumerate(widths):
@@ -140,13 +143,14 @@ class Decoder(nn.Module):
     """Features at the latents' size to video."""
 
     config: VAEConfig
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B F h w C"], cache: Cache | None = None
     ) -> tuple[Float[Array, "B T H W 3"], Cache]:
         """Wan's `decoder`; its frames are not yet clipped to [-1, 1]."""
-        config, options = self.config, self.config.layer_options
+        config, options = self.config, _options(self.config, self.compute)
         widths = [config.dim * mult for mult in reversed(config.dim_mult)]
         layers: list[nn.Module] = [CausalConv(widths[0], name="conv_in", **options), *_middle(widths[0], options)]
         for stage, width in enumerate(widths):
@@ -156,6 +160,12 @@ class Decoder(nn.Module):
                 doubled = config.temporal_downsample[-1 - stage]
                 layers.append(Upsample(doubled, name=f"up{stage}_resample", **options))
         return chain([*layers, Head(3, name="head", **options)], x, cache)
+
+
+def _options(config: VAEConfig, compute: Compute) -> dict[str, Any]:
+    """What every layer is told of how to compute."""
+    form = ("taps" if compute.platform == "cpu" else "direct") if config.conv == "auto" else config.conv
+    return {"form": form, "compute": compute}
 
 
 def _middle(width: int, options: dict[str, Any]) -> list[nn.Module]:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from stableavatar_jax.models.attention import attention
-from stableavatar_jax.models.causal_conv import CausalConv, FrameConv
-from stableavatar_jax.models.config import Form
+from stableavatar_jax.models.causal_conv import CausalConv, Form, FrameConv
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.layers import Linear, RMSNorm
 from stableavatar_jax.shapes import Array, Float
 
@@ -28,24 +28,22 @@ def chain(layers: list[nn.Module], x: Array, cache: Cache | None) -> tuple[Array
 class Layer(nn.Module, kw_only=True):
     """What all layers here share: how convolutions are computed, and in what precision."""
 
-    form: Form = "auto"
-    dtype: str = "float32"
-    param_dtype: str = "float32"
+    form: Form = "taps"
+    compute: Compute = Compute()
 
     def _conv(self, features: int, name: str, **options: Any) -> CausalConv:
-        options |= {"form": self.form, "dtype": self.dtype, "param_dtype": self.param_dtype}
-        return CausalConv(features, name=name, **options)
+        return CausalConv(features, name=name, form=self.form, compute=self.compute, **options)
 
     def _frame_conv(self, features: int, name: str, **options: Any) -> FrameConv:
-        return FrameConv(features, name=name, dtype=self.dtype, param_dtype=self.param_dtype, **options)
+        return FrameConv(features, name=name, compute=self.compute, **options)
 
     def _linear(self, features: int, name: str) -> Linear:
         axes = ("vae_in", "vae_out")
-        return Linear(features, axes=axes, name=name, dtype=self.dtype, param_dtype=self.param_dtype)
+        return Linear(features, axes=axes, name=name, compute=self.compute)
 
     def _norm(self, name: str) -> RMSNorm:
         # Wan divides by the length over the channels, but by no less than 1e-12.
-        return RMSNorm(eps=1e-24, name=name, param_dtype=self.param_dtype)
+        return RMSNorm(eps=1e-24, name=name, compute=self.compute)
 
 
 class ResidualBlock(Layer):
@@ -77,7 +75,7 @@ class FrameAttention(Layer):
         width = x.shape[-1]
         places = rearrange(self._norm("norm")(x), "B T H W D -> (B T) (H W) 1 D")
         q, k, v = jnp.split(self._linear(3 * width, "qkv")(places), 3, axis=-1)
-        return x + self._linear(width, "out")(attention(q, k, v)).reshape(x.shape), ()
+        return x + self._linear(width, "out")(attention(q, k, v, self.compute)).reshape(x.shape), ()
 
 
 class Downsample(Layer):

@@ -6,17 +6,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 
 from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion.guidance import Guidance, combine
 from stableavatar_jax.diffusion.windows import VelocityFn
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.audio_adapter import AudioSlots
-from stableavatar_jax.models.dit import Branches, Context, DiT
+from stableavatar_jax.models.dit import Context, DiT, Embedded
 from stableavatar_jax.shapes import Array, Float
 
 TEXTS = {"prompt": 0, "negative": 1}
 AUDIOS = {"sound": 0, "silence": 1, "dropped": None}
+
+Branches = tuple[tuple[int, int | None], ...]
+"""For every guidance branch: which text of the context, which audio (None: refined audio is zero)."""
 
 
 class Shared(NamedTuple):
@@ -32,27 +36,48 @@ class Shared(NamedTuple):
 def make_velocity(dit: DiT, guidance: Guidance) -> VelocityFn:
     """The guided velocity of R windows: `velocity(shared, sound [R F n D], z [R F H W C], t [R])`."""
     branches: Branches = tuple((TEXTS[b.text], AUDIOS[b.audio]) for b in guidance.branches)
-    silent = any(audio == AUDIOS["silence"] for _, audio in branches)
 
     def velocity(shared: Shared, sound: Array, z: Array, t: Array) -> Array:
-        tokens = sound[:, None]
-        if silent:
-            silence = jnp.broadcast_to(shared.silence.tokens, sound.shape)
-            tokens = jnp.stack([sound, silence], 1)
-        v: Any = dit.apply(
-            {"params": shared.params}, z.astype(dit.config.dtype), t, shared.reference, shared.context,
-            AudioSlots(tokens, shared.silence.mask), branches=branches, method="velocity",
-        )  # fmt: skip
+        z = z.astype(dit.compute.dtype)
+        v: Any = dit.apply({"params": shared.params}, shared, sound, z, t, branches, method=evaluate)
         return combine(v, guidance)
 
     return velocity
 
 
+def evaluate(
+    dit: DiT, shared: Shared, sound: Float[Array, "R F n D"], z: Float[Array, "R F H W C"], t: Float[Array, "R"],
+    branches: Branches,
+) -> Float[Array, "R K F H W C"]:  # fmt: skip
+    """The velocity of every branch: rows of one batch, which share the patches, the embedded noise level and the
+    refined audio of their window.
+    """
+    embedded = dit.embed(z, t, shared.reference)
+    audio = _refine(dit, shared, sound, embedded, [audio for _, audio in branches])
+    rows = jax.tree.map(lambda a: jnp.repeat(a, len(branches), 0), embedded)
+    texts = jnp.tile(jnp.asarray([text for text, _ in branches]), len(z))
+    x = dit.run_blocks(rows, audio, shared.context, texts=texts, lengths=shared.silence.lengths)
+    return rearrange(dit.read_out(x, rows.e), "(R K) F H W C -> R K F H W C", K=len(branches))
+
+
+def _refine(
+    dit: DiT, shared: Shared, sound: Float[Array, "R F n D"], embedded: Embedded, audios: list[int | None]
+) -> Float[Array, "R*K F n D"]:
+    """Refined audio of every branch. The adapter runs once, on what the branches name, side by side."""
+    given = {AUDIOS["sound"]: sound, AUDIOS["silence"]: jnp.broadcast_to(shared.silence.tokens, sound.shape)}
+    used = sorted({audio for audio in audios if audio is not None})
+    refined: dict[int | None, Array] = {None: jnp.zeros_like(sound)}
+    if used:
+        out = dit.refine(jnp.concatenate([given[audio] for audio in used], 2), embedded)
+        refined |= dict(zip(used, jnp.split(out, len(used), 2), strict=True))
+    return rearrange([refined[audio] for audio in audios], "K R F n D -> (R K) F n D")
+
+
 def prepare(dit: DiT, params: Any, conditions: Conditions) -> tuple[Shared, Float[Array, "windows F n D"]]:
     """Everything about the conditions that does not change from step to step: the shared part, and each window's."""
-    dtype, frames = dit.config.dtype, len(conditions.reference)
+    dtype, frames = dit.compute.dtype, len(conditions.reference)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @functools.partial(jax.jit, compiler_options=compiler_options(dit.compute.platform))
     def context(params, text, mask, image):
         return dit.apply({"params": params}, text.astype(dtype), mask, image.astype(dtype), method="context")
 
@@ -60,9 +85,10 @@ def prepare(dit: DiT, params: Any, conditions: Conditions) -> tuple[Shared, Floa
     def slots(params, audio):
         return dit.apply({"params": params}, audio.astype(dtype), frames, method="slots")
 
+    images = np.broadcast_to(conditions.image, (len(conditions.text), *conditions.image.shape))
     shared = Shared(
         params=params,
-        context=context(params, conditions.text[None], conditions.text_mask[None], conditions.image[None]),
+        context=context(params, conditions.text, conditions.text_mask, images),
         reference=jnp.asarray(conditions.reference, dtype)[None],
         silence=slots(params, np.zeros_like(conditions.audio[:1])),
     )

@@ -1,15 +1,18 @@
 """What to train: the options that all runs of `train.py` share, and those of the DiT's."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
+
+import jax
 
 from stableavatar_jax.config import FromPreset
 from stableavatar_jax.data.config import ClipWindow, OnBad
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.hosts import MeshConfig
-from stableavatar_jax.models.config import AvatarConfig, LoRAConfig, with_dtype
+from stableavatar_jax.models.avatar import part, settled
+from stableavatar_jax.models.compute import Attention, Remat
+from stableavatar_jax.models.config import AvatarConfig, LoRAConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig, Selection
@@ -109,9 +112,11 @@ class TrainConfig(RunConfig):
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Of computation and of frozen weights; what is trained is float32 always."""
-    remat: Literal["none", "full", "names", "offload"] = "full"
-    """What the backward pass computes again: nothing, every block, or all but the dearest results, which are kept on
-    the device or in the host's memory."""
+    remat: Remat = "attention"
+    """What the backward pass computes again: nothing; every block (full); all but self-attention; all but the dearest
+    results, which are kept on the device (names) or in the host's memory (offload)."""
+    attention: Attention = "auto"
+    """What attention is computed by: the fastest of the device, or the one named."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     compile_only: bool = False
@@ -130,4 +135,5 @@ class TrainConfig(RunConfig):
 
     def dit(self) -> DiT:
         """The network as it is trained: computing in `dtype`, born in float32."""
-        return DiT(dataclasses.replace(with_dtype(self.model.dit, self.dtype, "float32"), remat=self.remat))
+        return part(self.model, "dit", settled(self.model, "dit", jax.devices()[0], self.dtype, param_dtype="float32",
+                                               attention=self.attention, remat=self.remat))

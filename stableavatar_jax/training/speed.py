@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 
 from stableavatar_jax.models.audio_adapter import slot_indices
+from stableavatar_jax.models.compute import Remat
 from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.models.flops import train_flops
 
@@ -23,11 +24,13 @@ def peak_tflops(device: jax.Device) -> float | None:
     return next((float(peak) for kind, peak in CHIPS.items() if kind.lower() in device.device_kind.lower()), None)
 
 
-def step_flops(config: DiTConfig, latents: Sequence[int], audio_tokens: int) -> tuple[float, float]:
+def step_flops(
+    config: DiTConfig, latents: Sequence[int], audio_tokens: int, remat: Remat
+) -> tuple[float, float]:
     """Operations of a step on latents `[B F H W C]`: what learning needs, and with what remat computes again."""
     rows, frames, height, width = latents[:4]
     slot = slot_indices(audio_tokens, frames, config.adapter.context).shape[1]
-    useful, executed = train_flops(config, (frames, height, width), slot=slot)
+    useful, executed = train_flops(config, (frames, height, width), remat=remat, slot=slot)
     return rows * useful, rows * executed
 
 

@@ -31,51 +31,48 @@ def check_evaluation(case):
     config = sizes.dit(info["config"], info["state_dict"], bool(info["call"].get("honor_k_lens")))
     model = DiT(config)
     params = load(model, names.NAMINGS[0], config, info)
-    z, t, reference, image, texts, audio, branches = inputs_of(case)
-    text = np.zeros((*texts.shape, config.text_len, config.text_dim), np.float32)
+    z, t, reference, image, texts, audio, heard = inputs_of(case)
+    text = np.zeros((len(texts), config.text_len, config.text_dim), np.float32)
     mask = np.zeros(text.shape[:-1], bool)
-    for place, rows in np.ndenumerate(texts):
-        text[place][: len(rows)], mask[place][: len(rows)] = rows, True
+    for i, rows in enumerate(texts):
+        text[i, : len(rows)], mask[i, : len(rows)] = rows, True
     frames = info["call"].get("video_sample_n_frames")
 
     def evaluate(params):
         bound = model.bind({"params": params})
-        context = bound.context(jnp.asarray(text), jnp.asarray(mask), image)
+        repeat = lambda a: jnp.repeat(a, len(texts) // len(a), 0)  # noqa: E731
+        context = bound.context(jnp.asarray(text), jnp.asarray(mask), repeat(image))
         slots = bound.slots(audio, z.shape[1], frames)
-        slots = slots._replace(tokens=rearrange(slots.tokens, "(B M) F n D -> B M F n D", B=len(z)))
-        return slots, bound.velocity(
-            z, t, reference, context, slots, branches=branches,
-            clip_level=bool(info["call"]["is_clip_level_modeling"]),
-        )
+        embedded = jax.tree.map(repeat, bound.embed(z, t, reference))
+        refined = bound.refine(slots.tokens[jnp.asarray([i or 0 for i in heard])], embedded)
+        refined = refined * jnp.asarray([i is not None for i in heard]).reshape(-1, 1, 1, 1)
+        clip_level = bool(info["call"]["is_clip_level_modeling"])
+        x = bound.run_blocks(embedded, refined, context, lengths=slots.lengths, clip_level=clip_level)
+        return slots, bound.read_out(x, embedded.e)
 
     slots, out = jax.jit(evaluate)(params)
     if "mid/vocal_k_lens" in stored:
-        lengths = np.tile(slots.mask.sum(1), len(stored["mid/vocal_k_lens"]) // len(slots.mask))
+        lengths = np.tile(slots.lengths, len(stored["mid/vocal_k_lens"]) // len(slots.lengths))
         np.testing.assert_array_equal(lengths, stored["mid/vocal_k_lens"])
-    case.check("out/noise_pred", rearrange(out, "B K F H W C -> (B K) C F H W"))
+    case.check("out/noise_pred", rearrange(out, "B F H W C -> B C F H W"))
     check_intermediates(case, model, params, t, slots, np.where(mask[..., None], text, 0))
 
 
 def inputs_of(case):
-    """Latents, time, reference, picture, `[B, T]` texts, audios and branches of a case.
+    """Latents, time, reference, picture, texts and audios of a case, and which audio each text is evaluated with.
 
     Rows that differ in nothing but text and audio are the branches of one row. In 1.3B these share the last audio, and
     the first of them gets zeros in place of refined audio, as in the release.
     """
     stored = case.tensors
     names = "x", "t", "y", "clip_fea"
-    texts = np.empty(sum(n.startswith("in/context_") for n in stored), object)
-    for i in range(len(texts)):
-        texts[i] = stored[f"in/context_{i}"]
+    texts = [stored[f"in/context_{i}"] for i in range(sum(n.startswith("in/context_") for n in stored))]
     one = all((stored[f"in/{name}"] == stored[f"in/{name}"][:1]).all() for name in names)
     x, t, y, image = (jnp.asarray(stored[f"in/{name}"][: 1 if one else None]) for name in names)
-    audio, branches = jnp.asarray(stored["in/vocal"]), ((0, 0),)
-    if one and len(texts) > 1:
-        branches = tuple((i, i) for i in range(len(texts)))
-        if case.info["variant"] == "1b":
-            audio, branches = audio[-1:], ((0, None), *((i, 0) for i in range(1, len(texts))))
-    texts = texts[None] if one else texts[:, None]
-    return last(x), t, last(y), image, texts, audio, branches
+    audio, heard = jnp.asarray(stored["in/vocal"]), list(range(len(texts)))
+    if one and len(texts) > 1 and case.info["variant"] == "1b":
+        audio, heard = audio[-1:], [None, *[0] * (len(texts) - 1)]
+    return last(x), t, last(y), image, texts, audio, heard
 
 
 def last(x):
@@ -91,10 +88,10 @@ def check_intermediates(case, model, params, t, slots, text):
         "mid/sinusoid": lambda: sinusoid(t, c.time_dim),
         "mid/e": lambda: e,
         "mid/e0": lambda: rearrange(bound.time_projection(nn.silu(e)), "B (six D) -> B six D", six=6),
-        "mid/text_context": lambda: bound.text_embedding(jnp.asarray(text.reshape(-1, *text.shape[2:]))),
+        "mid/text_context": lambda: bound.text_embedding(jnp.asarray(text)),
         "mid/clip_context": lambda: bound.image_embedding(jnp.asarray(stored["in/clip_fea"])),
         "mid/audio_proj": lambda: bound.audio_adapter.projection(jnp.asarray(stored["in/vocal"])),
-        "mid/audio_split": lambda: rearrange(slots.tokens, "B M F n D -> (B M) F n D"),
+        "mid/audio_split": lambda: slots.tokens,
     }
     for name, compute in checks.items():
         if name in stored:

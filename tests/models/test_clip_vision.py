@@ -1,6 +1,5 @@
 """Laws of the image encoder and of the resize in front of it."""
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from stableavatar_jax.models.clip_vision import CLIPVision, bicubic_weights, resize_bicubic
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import CLIPVisionConfig
 from tests.params import random_params
 
@@ -22,9 +22,9 @@ def params():
     return random_params(CLIPVision(CONFIG))
 
 
-@partial(jax.jit, static_argnames=("output", "config"))
-def encode(params, images=IMAGES, output="tokens", config=CONFIG):
-    return CLIPVision(config).apply({"params": params}, images, output)
+@partial(jax.jit, static_argnames=("output", "config", "compute"))
+def encode(params, images=IMAGES, output="tokens", config=CONFIG, compute=Compute()):  # noqa: B008
+    return CLIPVision(config, compute).apply({"params": params}, images, output)
 
 
 def test_tokens_and_embedding(params):
@@ -52,7 +52,7 @@ def test_tokens_do_not_pay_for_the_last_layer(params):
 
 
 def test_bfloat16_stays_near_float32(params):
-    exact, out = encode(params), encode(params, config=replace(CONFIG, dtype="bfloat16"))
+    exact, out = encode(params), encode(params, compute=Compute(dtype="bfloat16"))
     assert out.dtype == jnp.bfloat16
     assert float(jnp.linalg.norm(out.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)) < 0.02
 

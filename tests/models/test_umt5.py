@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import UMT5Config
 from stableavatar_jax.models.umt5 import UMT5, EncoderLayer, distance_bucket
 from tests.params import random_params
@@ -22,9 +23,9 @@ def params():
     return random_params(UMT5(CONFIG))
 
 
-@partial(jax.jit, static_argnames="config")
-def encode(params, ids=IDS, mask=MASK, config=CONFIG):
-    return UMT5(config).apply({"params": params}, ids, mask)
+@partial(jax.jit, static_argnames=("config", "compute"))
+def encode(params, ids=IDS, mask=MASK, config=CONFIG, compute=Compute()):  # noqa: B008
+    return UMT5(config, compute).apply({"params": params}, ids, mask)
 
 
 def test_padding_changes_no_token(params):
@@ -71,8 +72,8 @@ def test_shared_bias_is_the_same_bias_in_every_layer(params):
 
 
 def test_bfloat16_stays_near_float32(params):
-    config = replace(CONFIG, dtype="bfloat16", param_dtype="bfloat16")
-    out = encode(jax.tree.map(lambda p: p.astype(jnp.bfloat16), params), config=config)
+    half = Compute(dtype="bfloat16", param_dtype="bfloat16")
+    out = encode(jax.tree.map(lambda p: p.astype(jnp.bfloat16), params), compute=half)
     assert out.dtype == jnp.bfloat16
     exact = encode(params)
     distance = jnp.linalg.norm(out.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)

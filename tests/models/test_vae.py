@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.models import causal_conv
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE, reparameterise, sample
 
@@ -31,8 +32,8 @@ def params(config):
 
 
 @functools.cache
-def jitted(config, method):
-    call = jax.jit(functools.partial(VAE(config).apply, method=method), compiler_options=QUICK)
+def jitted(config, method, compute=Compute()):  # noqa: B008
+    call = jax.jit(functools.partial(VAE(config, compute).apply, method=method), compiler_options=QUICK)
     return functools.partial(call, params(config))
 
 
@@ -170,10 +171,10 @@ def test_a_cache_is_rebuilt_from_the_latents_within_reach():
 
 def test_bfloat16_stays_close():
     """At this depth 50 dB for latents and frames, of a signal between -1 and 1 (peak 2)."""
-    half = dataclasses.replace(SMALL, dtype="bfloat16")
+    half = Compute(dtype="bfloat16")
     video, z = draw(2, 9, 8, 12, 3), draw(2, 4, 2, 3, 4)
-    frames, half_frames = jitted(SMALL, "decode")(z)[0], jitted(half, "decode")(z)[0]
-    mean, half_mean = jitted(SMALL, "encode")(video)[0], jitted(half, "encode")(video)[0]
+    frames, half_frames = jitted(SMALL, "decode")(z)[0], jitted(SMALL, "decode", half)(z)[0]
+    mean, half_mean = jitted(SMALL, "encode")(video)[0], jitted(SMALL, "encode", half)(video)[0]
     assert half_frames.dtype == half_mean.dtype == jnp.float32
     psnr = lambda a, b: -10 * np.log10(np.square((a - b) / 2).mean())  # noqa: E731
     assert psnr(frames, half_frames) > 50

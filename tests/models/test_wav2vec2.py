@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import Wav2Vec2Config
 from stableavatar_jax.models.wav2vec2 import EncoderLayer, PositionConv, Wav2Vec2
 from tests.params import random_params
@@ -23,9 +24,9 @@ def params():
     return random_params(Wav2Vec2(CONFIG))
 
 
-@partial(jax.jit, static_argnames="config")
-def encode(params, sound=SOUND, masked=None, config=CONFIG):
-    return Wav2Vec2(config).apply({"params": params}, sound, masked)
+@partial(jax.jit, static_argnames=("config", "compute"))
+def encode(params, sound=SOUND, masked=None, config=CONFIG, compute=Compute()):  # noqa: B008
+    return Wav2Vec2(config, compute).apply({"params": params}, sound, masked)
 
 
 @pytest.mark.parametrize("samples", [400, 719, 720, 1039, 4000])
@@ -88,6 +89,6 @@ def test_position_conv_equals_its_sum(taps):
 
 
 def test_bfloat16_stays_near_float32(params):
-    exact, out = encode(params), encode(params, config=replace(CONFIG, dtype="bfloat16"))
+    exact, out = encode(params), encode(params, compute=Compute(dtype="bfloat16"))
     assert out.dtype == jnp.bfloat16
     assert float(jnp.linalg.norm(out.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)) < 0.03

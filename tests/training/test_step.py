@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from stableavatar_jax.diffusion.config import BRANCHES
 from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.training import loop
@@ -41,13 +42,13 @@ def on_device(rows=4):
 
 
 @functools.lru_cache
-def compiled(dit, config):
-    return jax.jit(lambda state, batch, draws: gradients(DiT(dit), state, batch, draws, config))
+def compiled(compute, config):
+    return jax.jit(lambda state, batch, draws: gradients(DiT(tiny.MODEL.dit, compute), state, batch, draws, config))
 
 
-def run_gradients(state, batch, dit=tiny.MODEL.dit, config=StepConfig()):  # noqa: B008
+def run_gradients(state, batch, compute=Compute(), config=StepConfig()):  # noqa: B008
     draws = draw(jax.random.key(3), batch["latents_mean"].shape, config)
-    return compiled(dit, config)(state, batch, draws)
+    return compiled(compute, config)(state, batch, draws)
 
 
 def test_accumulation_equals_the_whole_batch():
@@ -59,11 +60,11 @@ def test_accumulation_equals_the_whole_batch():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), rows, part_rows)
 
 
-@pytest.mark.parametrize("remat", ["full", "names", "offload"])
+@pytest.mark.parametrize("remat", ["full", "attention", "names", "offload"])
 def test_remat_changes_nothing(remat):
     state, batch = begin(), on_device()
     want, _ = run_gradients(state, batch)
-    have, _ = run_gradients(state, batch, dataclasses.replace(tiny.MODEL.dit, remat=remat))
+    have, _ = run_gradients(state, batch, Compute(remat=remat))
     scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(want))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale, rtol=1e-4), want, have)
 
@@ -73,7 +74,7 @@ def test_names_keep_what_is_named():
 
     def kept(remat):
         state, batch = begin(), on_device(1)
-        config, model = StepConfig(), DiT(dataclasses.replace(tiny.MODEL.dit, remat=remat))
+        config, model = StepConfig(), DiT(tiny.MODEL.dit, Compute(remat=remat))
         draws = draw(jax.random.key(3), batch["latents_mean"].shape, config)
         jaxpr = str(jax.make_jaxpr(lambda s: gradients(model, s, batch, draws, config))(state))
         tokens, c = 3 * 2 * 2, tiny.MODEL.dit
@@ -125,10 +126,7 @@ def test_average_follows_its_rule():
 def test_bfloat16_computes_near_float32():
     state, batch = begin(), on_device()
     _, want = run_gradients(state, batch)
-    half = dataclasses.replace(
-        tiny.MODEL.dit, dtype="bfloat16", adapter=dataclasses.replace(tiny.MODEL.dit.adapter, dtype="bfloat16")
-    )
-    grads, have = run_gradients(state, batch, half)
+    grads, have = run_gradients(state, batch, Compute(dtype="bfloat16"))
     assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(grads))
     np.testing.assert_allclose(have["mse"], want["mse"], rtol=0.05)
 

@@ -50,7 +50,7 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
             params, config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype
         ),
         step=make_train_step(model, config.step, config.optimizer, make_optimizer(config.optimizer), seed=config.seed),
-        flops=lambda shapes: step_flops(model.config, shapes["latents_mean"], shapes["audio"][1]),
+        flops=lambda shapes: step_flops(model.config, shapes["latents_mean"], shapes["audio"][1], model.compute.remat),
     )  # fmt: skip
 
 

@@ -13,9 +13,8 @@ from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.pictures import PictureConfig, PictureSource
 from stableavatar_jax.encoding.tokens import tokenize
-from stableavatar_jax.models.avatar import part
+from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.models.clip_vision import resize_bicubic
-from stableavatar_jax.models.config import with_dtype
 from stableavatar_jax.models.contrast import Compared, Contrast
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.training.logs import note
@@ -46,8 +45,10 @@ Config = EncodersTrainConfig
 
 def prepare(config: EncodersTrainConfig) -> Run:
     """The run of a config; raises ValueError where the batch cannot be spread over the devices."""
-    model = with_dtype(config.model, config.dtype, "float32")
-    networks: dict[str, Any] = {name: part(model, name) for name in TRAINED}
+    model, device = config.model, jax.devices()[0]
+    networks: dict[str, Any] = {
+        name: part(model, name, settled(model, name, device, config.dtype, param_dtype="float32")) for name in TRAINED
+    }
     networks["contrast"] = Contrast(model.clip_vision.embedding_dim, model.umt5.dim, model.clip_vision.dim)
 
     def loss(params: Params, batch: Mapping[str, Array], key: Array) -> tuple[Float[Array, ""], dict[str, Array]]:

@@ -17,7 +17,7 @@ from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.crops import CropConfig, CropSource, decode
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.models.config import with_dtype
+from stableavatar_jax.models.compute import settle
 from stableavatar_jax.models.vae import VAE, sample
 from stableavatar_jax.shapes import Array, Bool, Float, UInt8
 from stableavatar_jax.training.logs import note
@@ -59,7 +59,7 @@ def network(config: VAETrainConfig) -> VAE:
     """The autoencoder as it is trained: its latents are the raw ones, which are normalised only when it is exported."""
     vae = config.model.vae
     raw = dataclasses.replace(vae, latents_mean=(0.0,) * vae.z_dim, latents_std=(1.0,) * vae.z_dim)
-    return VAE(with_dtype(raw, config.dtype, "float32"))
+    return VAE(raw, settle(jax.devices()[0], config.dtype, param_dtype="float32"))
 
 
 def prepare(config: VAETrainConfig) -> Run:

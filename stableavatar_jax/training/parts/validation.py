@@ -8,8 +8,7 @@ from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part
 from stableavatar_jax.encoding.encoders import Encoders
 from stableavatar_jax.frames import SAMPLE_RATE, latent_frames
-from stableavatar_jax.models.avatar import part
-from stableavatar_jax.models.config import with_dtype
+from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.sampling.config import SampleConfig, check
 from stableavatar_jax.sampling.decode import decode
 from stableavatar_jax.sampling.sampler import denoise
@@ -39,7 +38,7 @@ def make_validate(run: Run) -> Validate:
     picture = media.fit_picture(media.read_picture(job.image), job.height, job.width)
     encoders = Encoders(job.model, job.checkpoint, job.dtype, job.seed)
     conditions = encoders.conditions(picture, samples, [job.prompt, job.negative_prompt], plan, job.fps)
-    dit: Any = part(with_dtype(job.model, job.dtype, job.dtype), "dit")
+    dit: Any = part(job.model, "dit", settled(job.model, "dit", jax.devices()[0], job.dtype))
     vae, vae_params = load_part(job.checkpoint, job.model, "vae", seed=job.seed)
 
     def validate(step: int, state: TrainState) -> None:

@@ -20,7 +20,8 @@ from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.speech import SpeechConfig, SpeechSource
 from stableavatar_jax.frames import SAMPLE_RATE
-from stableavatar_jax.models.config import Wav2Vec2Config, with_dtype
+from stableavatar_jax.models.compute import settle
+from stableavatar_jax.models.config import Wav2Vec2Config
 from stableavatar_jax.models.layers import Linear
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Array, Bool, Float
@@ -86,7 +87,7 @@ class Heads(nn.Module):
 
 def prepare(config: Wav2Vec2TrainConfig) -> Run:
     """The run of a config; raises ValueError where the batch cannot be spread over the devices."""
-    encoder = Wav2Vec2(with_dtype(config.model.wav2vec2, config.dtype, "float32"))
+    encoder = Wav2Vec2(config.model.wav2vec2, settle(jax.devices()[0], config.dtype, param_dtype="float32"))
     heads = Heads(encoder.config.dim, config.loss.bands, config.speech.phonemes)
     bank = mel_bank(encoder.config, config.loss.bands)
 
