@@ -1,13 +1,18 @@
 """The reference picture: read from any kind of file, fitted to the video's frame."""
 
+import io
+import logging
+import warnings
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.media.files import check_file
+from stableavatar_jax.media.metadata import without_metadata
+from stableavatar_jax.media.pixels import centred
 from stableavatar_jax.shapes import Float, UInt8
 from stableavatar_jax.whole import whole
 
@@ -17,35 +22,47 @@ MIN_SIDE = 64
 """Pixels. The frame is 480 or more on its short side: below this, a face is a few pixels blown up eightfold."""
 MAX_ASPECT = 4.0
 """Long side over short side. The widest frame has 832/480 = 1.7, so covering it would keep less than half of more."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation; 1 is upright."""
+
+LOG = logging.getLogger(__name__)
 
 
 def read_picture(path: Path) -> Image.Image:
     """The picture in a file as 8-bit RGB: upright by its EXIF tag, on white where it is transparent.
 
     Greyscale, palette, CMYK and 16-bit files are converted; of an animation the first frame is taken; the file's
-    name and colour profile play no part. Raises Mistake where the file holds no whole picture, or one whose
-    size is of no use (`MIN_SIDE`, `MAX_ASPECT`).
+    name and colour profile play no part. Where the tag cannot be read the picture is taken as it is stored, with a
+    notice. Raises Mistake where the file holds no whole picture, or one whose size is of no use (`MIN_SIDE`,
+    `MAX_ASPECT`).
     """
     check_file(path)
-    with path.open("rb") as file:  # opened here, so that it is closed whatever Pillow raises
+    content = path.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large pictures that are taken, and of metadata
         try:
-            image: Image.Image = Image.open(file)
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-            large = isinstance(error, Image.DecompressionBombError)
-            raise Mistake(
-                f"{path}: the picture has far more pixels than are needed; scale it down"
-                if large
-                else f"{path}: not a picture Pillow can read; save it as PNG or JPEG"
-            ) from error
-        _check_size(path, *image.size)
-        try:
-            image = ImageOps.exif_transpose(image)
-            image.load()
+            image, orientation = _decode(path, content)
+        except Mistake:
+            raise
         except Exception as error:  # each format's decoder has its own: OSError, SyntaxError, struct.error, ...
-            raise Mistake(
-                f"{path}: the picture is damaged or cut off ({error}); copy it again or save it anew from the original"
-            ) from error
-    return _as_rgb(path, image)
+            try:
+                image, orientation = _decode(path, without_metadata(content))
+            except Exception:
+                raise Mistake(
+                    f"{path}: the picture is damaged or cut off ({error}); copy it again or save it anew from the "
+                    "original"
+                ) from error
+        if orientation is None:
+            LOG.warning("%s: its EXIF data is broken, so the picture is taken as it is stored", path)
+        return _as_rgb(path, image.transpose(TURNS[orientation]) if orientation in TURNS else image)
 
 
 def fit_picture(
@@ -59,7 +76,7 @@ def fit_picture(
     """
     box = cover_box(image.width, image.height, width / height, crop) if fit == "cover" else None
     fitted = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(fitted, np.float32) / np.float32(127.5) - 1
+    return centred(np.asarray(fitted))
 
 
 def cover_box(width: int, height: int, aspect: float, crop: float) -> tuple[float, float, float, float]:
@@ -79,6 +96,25 @@ def enlarge(frames: UInt8[np.ndarray, "T H W 3"], times: int) -> UInt8[np.ndarra
         return frames
     size = (frames.shape[2] * times, frames.shape[1] * times)
     return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)) for frame in frames])
+
+
+def _decode(path: Path, content: bytes) -> tuple[Image.Image, int | None]:
+    """The picture with its pixels decoded, and the number of its EXIF orientation, None where that is broken."""
+    try:
+        image = Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError as error:
+        raise Mistake(f"{path}: the picture has far more pixels than are needed; scale it down") from error
+    except UnidentifiedImageError as error:
+        if without_metadata(content) != content:
+            raise
+        raise Mistake(f"{path}: not a picture Pillow can read; save it as PNG or JPEG") from error
+    _check_size(path, *image.size)
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # it is parsed here for the first time, by code that raises whatever it meets
+        return image, None
+    return image, orientation if orientation in TURNS or orientation == 1 else None
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -1,5 +1,6 @@
 """The recording: read from any sound or video file, and cut to the windows of the video it drives."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,18 @@ from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.media.files import open_media
 from stableavatar_jax.shapes import Float
 
-"""Samples a second the audio encoder hears (Wav2Vec2-base-960h)."""
 HOLE = 0.1
 """Seconds by which a sound's clock must jump ahead to be filled with silence; less is how clocks are rounded."""
 LONGEST_HOLE = 60
 """Seconds. A longer jump is a broken clock, not a pause."""
+CUT_PACKETS = 2
+"""Packets that may be broken at the end of a sound that was cut off; more are damage."""
+MOST_CHANNELS = 64
+"""Channels that FFmpeg converts."""
+CANCELLED = 0.1
+"""Share of the power of unlike channels below which the mean of a sound's channels is said to have cancelled out."""
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Sound:
     channels: int
     blocks: Iterator[np.ndarray]
     """float32 [channels, any number of samples], -1..1."""
+    tracks: int = 1
+    """Sound tracks of the file, of which this is the first."""
 
 
 @contextmanager
@@ -50,16 +60,31 @@ def open_sound(path: Path, data: bytes | None = None) -> Iterator[Sound]:
         stream = container.streams.audio[0]
         if not stream.rate or not stream.channels:
             raise Mistake(f"{path}: its sound cannot be decoded; export it as WAV")
-        yield Sound(stream.rate, stream.channels, _decode(path, container, stream))
+        if stream.channels > MOST_CHANNELS:
+            raise Mistake(
+                f"{path}: its sound has {stream.channels} channels, at most {MOST_CHANNELS} can be read; export it as "
+                "mono or stereo"
+            )
+        blocks = _decode(path, container, stream)
+        yield Sound(stream.rate, stream.channels, blocks, len(container.streams.audio))
 
 
 def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -> Float[np.ndarray, "S"]:
     """The sound of a file as float32 at `rate` samples a second: the mean of its channels, resampled (soxr_hq).
 
-    Raises Mistake where there is none (see `open_sound`), or where it is empty. Silence is a sound.
+    Raises Mistake where there is none (see `open_sound`), or where it is empty. Silence is a sound. Logs a notice where
+    there are more tracks than one, and where the channels cancel out.
     """
+    blocks, power, mixed_power = [], 0.0, 0.0
     with open_sound(path, data) as sound:
-        blocks = [block.mean(axis=0) for block in sound.blocks]  # mixed at once: half the memory of the channels
+        for block in sound.blocks:
+            blocks.append(block.mean(axis=0))  # mixed at once: half the memory of the channels
+            power += float(np.square(block).sum()) / sound.channels**2  # of the mean, were the channels unlike
+            mixed_power += float(np.square(blocks[-1]).sum())
+    if sound.tracks > 1:
+        LOG.warning("%s: it has %d sound tracks, the first is used", path, sound.tracks)
+    if mixed_power < CANCELLED * power:
+        LOG.warning("%s: its channels cancel out when they are mixed; export one of them alone", path)
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     if samples.size and sound.rate != rate:
         import librosa  # here, because its first use in a process takes 2 s (20 s on a fresh install)
@@ -98,13 +123,15 @@ def normalise(samples: Float[np.ndarray, "S"]) -> Float[np.ndarray, "S"]:
 
 def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:
     """The stream's samples as float32 [channels, samples], from the moment the container's pictures begin."""
-    as_float = av.AudioResampler(format="fltp")
+    # Packed, and not a plane for each channel: a frame holds the addresses of eight planes, and PyAV reads past them.
+    as_float = av.AudioResampler(format="flt")
+    tracks = len(container.streams.audio)
     rate = stream.rate
     begin = _first_picture(container)
     position: int | None = None  # of the next sample, counted from `begin`
     for frame in _frames(path, container, stream):
         try:
-            block = np.concatenate([part.to_ndarray() for part in as_float.resample(frame)], axis=1)
+            block = np.concatenate([_samples(part) for part in as_float.resample(frame)], axis=1)
         except ValueError as error:
             raise Mistake(f"{path}: its sound changes rate or channels midway; export it as WAV") from error
         if begin is None:
@@ -125,26 +152,41 @@ def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Itera
                 "export the recording again"
             )
         yield block
+    if len(container.streams.audio) > tracks:
+        raise Mistake(f"{path}: another sound track begins midway, as in joined files; export it as WAV")
+
+
+def _samples(frame: av.AudioFrame) -> Float[np.ndarray, "channels samples"]:
+    """The samples of a packed float32 frame."""
+    channels = frame.layout.nb_channels
+    values = np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples * channels)
+    return np.ascontiguousarray(values.reshape(-1, channels).T)
 
 
 def _frames(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
-    """Decoded frames. Damage at the very end is where a file was cut off; sound after damage would be out of time."""
-    damage = None
-    seconds = 0.0
+    """Decoded frames. A broken packet at the end is where a file was cut off; after damage all would be out of time."""
+    damage: av.error.FFmpegError | None = None
+    broken, seconds = 0, 0.0
+
+    def refusal() -> Mistake:
+        assert damage
+        return Mistake(
+            f"{path}: the sound is damaged {seconds:.2f} s from its start ({damage.strerror}); copy or export it again"
+        )
+
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            damage = damage or error
+            damage, broken = damage or error, broken + 1
             continue
         for frame in frames:
             if damage:
-                raise Mistake(
-                    f"{path}: the sound is damaged {seconds:.2f} s from its start ({damage.strerror}); "
-                    "copy or export it again"
-                )
+                raise refusal() from damage
             seconds += frame.samples / stream.rate
             yield frame
+    if broken > CUT_PACKETS:
+        raise refusal() from damage
 
 
 def _first_picture(container: InputContainer) -> float | None:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -13,6 +12,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.media.pixels import postprocess
 from stableavatar_jax.media.sound import Sound, open_sound
 from stableavatar_jax.shapes import Float, UInt8
 
@@ -23,11 +23,6 @@ AAC_RATES = (32000, 44100, 48000)
 and the sound would seem to outlast the pictures."""
 AAC_BITS = 128_000
 """Bits a second and channel."""
-
-
-def postprocess(frames: Any) -> Any:
-    """Decoded frames, float -1..1 -> uint8 0..255, clipped and truncated as the release does. NumPy or JAX arrays."""
-    return ((frames / 2 + 0.5).clip(0, 1) * 255).astype("uint8")
 
 
 class VideoWriter:

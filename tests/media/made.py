@@ -2,6 +2,7 @@
 
 import wave
 
+import av
 import numpy as np
 
 
@@ -22,6 +23,20 @@ def save_wav(path, sound, rate):
         file.setframerate(rate)
         file.writeframes(np.round(sound.T * 32767).astype("<i2").tobytes())
     return path
+
+
+def coded(path, codec, sound, rate=16000, layout="mono"):
+    """The bytes of a sound file, float32 [channels, samples], through an encoder."""
+    whole = av.AudioFrame.from_ndarray(sound.T.reshape(1, -1).copy(), format="flt", layout=layout)
+    whole.sample_rate = rate
+    with av.open(path, "w") as file:
+        track = file.add_stream(codec, rate=rate, layout=layout)
+        size = track.codec_context.frame_size or 1024
+        to_codec = av.AudioResampler(format=track.codec_context.format, layout=layout, rate=rate, frame_size=size)
+        for frame in [*to_codec.resample(whole), *to_codec.resample(None)]:
+            file.mux(track.encode(frame))
+        file.mux(track.encode(None))
+    return path.read_bytes()
 
 
 def gradient(height, width):

@@ -1,5 +1,10 @@
 """Pictures out of files, and fitted to a frame."""
 
+import os
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,3 +82,88 @@ def test_pictures_refused(tmp_path):
         with pytest.raises(Mistake, match=words) as refusal:
             media.read_picture(path)
         assert str(path) in str(refusal.value)
+
+
+def chunk(name, content, crc=None):
+    """A chunk of a PNG."""
+    crc = zlib.crc32(name + content) if crc is None else crc
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
+
+
+BROKEN = {
+    "EXIF that is none": chunk(b"eXIf", b"nonsense"),
+    "EXIF cut short": chunk(b"eXIf", b"II*\0\x08\0\0\0\x05\0\x12\x01"),
+    "EXIF of another type": chunk(b"eXIf", b"II*\0\x08\0\0\0\1\0\x12\1\2\0\4\0\0\0abc\0\0\0\0\0"),
+    "an orientation of 77": chunk(b"eXIf", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0M\0\0\0\0\0\0\0"),
+    "a wrong checksum": chunk(b"eXIf", b"II*\0\x08\0\0\0\0\0", crc=1),
+    "a broken profile": chunk(b"iCCP", b"x\0\0nonsense"),
+    "a broken text": chunk(b"zTXt", b"x\0\0nonsense"),
+    "a text with a wrong checksum": chunk(b"tEXt", b"a\0b", crc=1),
+    "a length beyond the end": struct.pack(">I", 1 << 30) + b"eXIf" + b"II*\0",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_png_with_a_broken_description_is_read(tmp_path, what, recwarn):
+    pixels = made.gradient(64, 80)
+    Image.fromarray(pixels).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    for place in (33, len(whole) - 12):  # after the header, and after the pixels
+        (tmp_path / "broken.png").write_bytes(whole[:place] + BROKEN[what] + whole[place:])
+        np.testing.assert_array_equal(np.asarray(media.read_picture(tmp_path / "broken.png")), pixels)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("ending", ["webp", "jpg"])
+@pytest.mark.parametrize("exif", [b"nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\5\1\x12", b"Exif\0\0II*\0\xff\xff\0\0"])
+def test_broken_exif_leaves_the_picture_as_it_is_stored(tmp_path, caplog, ending, exif):
+    image = Image.fromarray(made.gradient(64, 80))
+    image.save(tmp_path / f"plain.{ending}", lossless=True)
+    image.save(tmp_path / f"broken.{ending}", lossless=True, exif=exif)
+    plain = media.read_picture(tmp_path / f"plain.{ending}")
+    np.testing.assert_array_equal(media.read_picture(tmp_path / f"broken.{ending}"), plain)
+
+
+def test_a_broken_tag_is_told(tmp_path, caplog):
+    Image.fromarray(made.gradient(64, 80)).save(tmp_path / "broken.webp", exif=b"nonsense")
+    media.read_picture(tmp_path / "broken.webp")
+    assert "broken.webp: its EXIF data is broken" in caplog.text
+
+
+def test_a_webp_chunk_that_ends_too_late(tmp_path):
+    image = Image.fromarray(made.gradient(64, 80))
+    image.save(tmp_path / "a.webp", lossless=True, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
+    data = (tmp_path / "a.webp").read_bytes()
+    place = data.index(b"EXIF")
+    (tmp_path / "b.webp").write_bytes(data[: place + 4] + b"\xff\xff\0\0" + data[place + 8 :])
+    np.testing.assert_array_equal(media.read_picture(tmp_path / "b.webp"), np.asarray(image))
+
+
+def test_a_large_picture_is_read_without_alarm(tmp_path, recwarn, monkeypatch):
+    Image.fromarray(made.gradient(100, 100)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    assert media.read_picture(tmp_path / "large.png").size == (100, 100)
+    assert not recwarn.list
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(Mistake, match="far more pixels"):
+        media.read_picture(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("read", [media.read_picture, media.read_sound, media.probe])
+def test_what_is_no_file_is_said(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "pipe", "is a pipe or a device"),
+        (Path("/dev/null"), "is a pipe or a device"),
+        (Path("https://example.org/a.png"), "is an address"),
+    ):
+        with pytest.raises(Mistake, match=words):
+            read(path)
+
+
+def test_names_with_colons_are_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made.save_wav(Path("10:15.wav"), made.voice(0.1, 16000), 16000)
+    assert len(media.read_sound(Path("10:15.wav"))) == 1600
+    Image.fromarray(made.gradient(64, 64)).save("a:b.png", "PNG")
+    assert media.read_picture(Path("a:b.png")).size == (64, 64)
