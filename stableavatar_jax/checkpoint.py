@@ -123,7 +123,7 @@ def load_part(
 ) -> tuple[Any, Tree]:  # fmt: skip
     """A network and its weights, by its name in `models.avatar.PARTS`, weights and computation in `dtype`.
 
-    Without a model directory the weights are drawn from the seed: fit to try the way of the data, and nothing else.
+    Without a model directory the weights are drawn from the seed, which serves as a smoke test and nothing else.
     """
     module = part(model, name, settled(model, name, jax.devices()[0], dtype, attention=attention))
     if directory is None:

@@ -38,7 +38,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(cls: type[T], plain: Any, *, file: Path | str = "config", key: str = "") -> T:
-    """The inverse of `to_json`. A field may be absent where the class has a default, and nothing else is forgiven:
+    """The inverse of `to_json`. A field may be absent where the class has a default. Nothing else may differ:
     an unknown key or a value of another type raises Mistake with the file, the key's path and the nearest key.
     """
     if not isinstance(plain, dict):

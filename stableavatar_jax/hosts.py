@@ -8,13 +8,13 @@ class MeshConfig:
     """How many devices lie along each mesh axis (`sharding.py`); one of them may be -1: all that are left."""
 
     data: int = 1
-    """Rows of the batch."""
+    """Devices along which the rows of the batch are cut."""
     fsdp: int = -1
-    """Rows of the batch, with weights cut along it."""
+    """Devices along which the rows of the batch and the weights are cut."""
     context: int = 1
-    """Tokens of one video."""
+    """Devices along which the tokens of one video are cut."""
     tensor: int = 1
-    """Heads and feed-forward width."""
+    """Devices along which attention heads and the width of the feed-forward are cut."""
 
 
 def index() -> int:

@@ -67,7 +67,7 @@ def shardings(boxed: Any, mesh: Mesh) -> Any:
 
 
 def initialise(module: nn.Module, key: jax.Array, mesh: Mesh | None = None) -> Any:
-    """The module's params, born in their dtype and sharding: nothing whole ever stands on one device."""
+    """The module's params, initialised in their dtype and sharding: no device ever holds all of them."""
     example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), module.example())
     init = lambda key: module.init(key, *example)["params"]  # noqa: E731
     if mesh is None:

@@ -37,7 +37,7 @@ class Nearness:
     lowest: float
     """Their lowest gain."""
     median: float
-    """And the gain of half of them."""
+    """Their median gain."""
 
 
 def fit(picture: Image.Image, config: SampleConfig) -> Float[np.ndarray, "H W 3"]:
@@ -46,7 +46,7 @@ def fit(picture: Image.Image, config: SampleConfig) -> Float[np.ndarray, "H W 3"
 
 
 def gains(codec: Codec, pictures: Sequence[Float[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N"]:
-    """By how many decibels the autoencoder keeps each picture better than half its pixels a side would."""
+    """Decibels by which the autoencoder reproduces each picture better than halving its size does."""
     found = []
     for start in range(0, len(pictures), AT_ONCE):
         given = np.stack(pictures[start : start + AT_ONCE])

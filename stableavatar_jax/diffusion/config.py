@@ -14,11 +14,11 @@ class LossConfig:
     """The weights of the loss; the defaults are the release's, save `motion_axis`."""
 
     shares: tuple[float, float, float] = (0.4, 0.1, 0.5)
-    """Shares of the mask branches `all`, `face` and `lip`."""
+    """How often each mask branch is drawn: `all`, `face` and `lip`."""
     motion: float = 0.25
-    """Share of the motion loss in the sum; 0 leaves it out."""
+    """Share of the motion loss in the sum; 0 leaves the motion loss out."""
     motion_axis: Literal["time", "channels"] = "time"
-    """Along what the motion loss takes differences. The release takes channels, by mistake."""
+    """Axis along which the motion loss takes differences. The release takes channels, by mistake."""
 
     def __post_init__(self):
         if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:

@@ -69,9 +69,9 @@ def frame_noise(
 def schedule(rule: Rule, steps: int, k: float) -> tuple[np.ndarray, np.ndarray]:
     """Noise levels `s [steps+1]`, falling to 0, and the network's time inputs `t [steps]`; both float32.
 
-    * `release`: Euler's tables in StableAvatar (diffusers' flow-matching Euler). Levels are spread evenly between the
+    * `release`: Euler's tables in StableAvatar (diffusers' flow-matching Euler). Levels are spaced evenly between the
       ends of the training table, which is shifted already, then shifted once more; zero is appended.
-    * `wan`: UniPC's and DPM++'s in Wan2.1. Levels are spread evenly from 0.999 to 0 and shifted once; the time inputs
+    * `wan`: UniPC's and DPM++'s in Wan2.1. Levels are spaced evenly from 0.999 to 0 and shifted once; the time inputs
       are cut to whole numbers.
     * `wan_twice`: the same from a shifted 0.999, as those two classes do when they are built with a shift.
     """

@@ -95,7 +95,7 @@ class FrameConv(nn.Module):
 
     features: int
     padding: tuple[int, int] = (1, 1)
-    """Zero rows and columns before and after the frame."""
+    """Numbers of zero rows and columns before and after the frame."""
     stride: int = 1
     compute: Compute = Compute()
 

@@ -18,27 +18,27 @@ Conv = Literal["auto", "taps", "direct"]
 
 @dataclass(frozen=True, kw_only=True)
 class AudioAdapterConfig:
-    """The adapter; the defaults are those of the 1.3B model."""
+    """Sizes of the audio adapter; the defaults are those of the 1.3B model."""
 
     audio_dim: int = 768
     """Width of the audio encoder's features."""
     dim: int = 1536
-    """Width of the DiT it belongs to."""
+    """Width of the DiT that the adapter belongs to."""
     projection_dims: tuple[int, ...] = ()
     """Widths of projections before the last one, each followed by LayerNorm (14B: 2048)."""
     blocks: int = 2
-    """Refining blocks."""
+    """Number of refining blocks."""
     heads: int = 8
-    """Attention heads of a refining block."""
+    """Number of attention heads in a refining block."""
     ffn_dim: int | None = None
     """Width inside a refining block's feed-forward; twice `dim` where it is not given, as released."""
     context: int = 4
-    """Audio tokens a slot takes beyond its latent frame, on each side (paper Eq. 1)."""
+    """Number of audio tokens that a slot takes beyond its latent frame, on each side (paper Eq. 1)."""
     slot_positions: int = 0
-    """Places in a slot that have a learned embedding, added to the audio token there; 0 for none, as released.
-    An audio encoder trained from scratch tells its neighbours apart by nothing else."""
+    """Number of places in a slot with a learned embedding, which is added to the audio token there; 0 as released.
+    Features of an audio encoder trained from scratch may be alike in neighbouring places."""
     ablation: Ablation = "full"
-    """What is left out, for the rows of the paper's Table 3."""
+    """What the adapter leaves out: the rows of the paper's Table 3."""
 
     @property
     def ffn_width(self) -> int:
@@ -48,34 +48,34 @@ class AudioAdapterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
-    """The transformer; the defaults are the 1.3B model's."""
+    """Sizes of the transformer; the defaults are those of the 1.3B model."""
 
     dim: int = 1536
     """Width of a token."""
     ffn_dim: int = 8960
     """Width inside the feed-forward."""
     heads: int = 12
-    """Attention heads."""
+    """Number of attention heads."""
     layers: int = 30
-    """Blocks."""
+    """Number of blocks."""
     patch: tuple[int, int, int] = (1, 2, 2)
-    """Latent frames, rows and columns of one token."""
+    """Latent frames, rows and columns that make one token."""
     in_channels: int = 36
-    """Noisy latents, 4 mask channels and reference latents together."""
+    """Channels of the noisy latents, the mask (4) and the reference latents together."""
     out_channels: int = 16
     """Channels of the velocity."""
     text_dim: int = 4096
     """Width of the text encoder's features."""
     text_len: int = 512
-    """Text tokens, padded with zeros."""
+    """Number of text tokens; shorter texts are padded with zeros."""
     image_dim: int = 1280
     """Width of the image encoder's features."""
     time_dim: int = 256
-    """Sinusoids of the noise level."""
+    """Number of sinusoids that describe the noise level."""
     adapter: AudioAdapterConfig = field(default_factory=AudioAdapterConfig)
-    """The audio adapter nested in it."""
+    """The audio adapter inside the transformer."""
     mask_padding: bool = False
-    """Whether padded audio slots are hidden from attention (the 14B release's kernel) or read (1.3B)."""
+    """Whether attention skips the padding of audio slots, as the 14B release does, or reads it, as 1.3B does."""
 
     def __post_init__(self):
         if self.adapter.dim != self.dim:
@@ -97,7 +97,7 @@ class VAEConfig:
     num_res_blocks: int = 2
     """Residual blocks of an encoder stage; a decoder stage has one more."""
     temporal_downsample: tuple[bool, ...] = (False, True, True)
-    """Between which encoder stages the frames halve too."""
+    """Whether the number of frames halves too, for each pair of neighbouring encoder stages."""
     latents_mean: tuple[float, ...] = (
         -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
@@ -107,7 +107,7 @@ class VAEConfig:
         2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
         3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
     )  # fmt: skip
-    """Spread of each latent channel, divided out by `encode`; the first `z_dim` are used."""
+    """Standard deviation of each latent channel, divided out by `encode`; the first `z_dim` are used."""
     conv: Conv = "auto"
     """How causal convolutions are computed: `taps` (fast on a CPU), `direct` (fast elsewhere, and soon compiled), or by
     the platform."""
@@ -152,18 +152,18 @@ class AvatarConfig:
     dit: DiTConfig = field(default_factory=DiTConfig)
     """The diffusion transformer with its audio adapter."""
     vae: VAEConfig = field(default_factory=VAEConfig)
-    """Video to latents and back."""
+    """The video autoencoder."""
     umt5: UMT5Config = field(default_factory=UMT5Config)
-    """Text encoder."""
+    """The text encoder."""
     clip_vision: CLIPVisionConfig = field(default_factory=CLIPVisionConfig)
-    """Image encoder."""
+    """The image encoder."""
     wav2vec2: Wav2Vec2Config = field(default_factory=Wav2Vec2Config)
-    """Audio encoder."""
+    """The audio encoder."""
     after_picture: Literal["grey", "again"] = "grey"
-    """What follows the picture's latents in the reference of a window: those of grey frames (Wan2.1), or the picture's
-    again, which tell every latent frame what it looks like and are easier on a small transformer."""
+    """What the reference holds after the picture's own latent frame: grey frames, as in Wan2.1, or the picture again,
+    which is easier for a small transformer."""
     tokenizer: Literal["file", "bytes"] = "file"
-    """Text tokens: from the model directory's tokenizer.json, or one for each byte (ByT5)."""
+    """Where text tokens come from: the model directory's tokenizer.json, or the bytes of the text (ByT5)."""
 
     def __post_init__(self):
         agree = [
@@ -182,12 +182,12 @@ class AvatarConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
-    """Size of the factors; the defaults are the release's."""
+    """Sizes of the LoRA factors; the defaults are the release's."""
 
     rank: int = 128
-    """Columns of the thin factors."""
+    """Rank of the product of the two factors."""
     alpha: float = 64.0
-    """The product is scaled by `alpha / rank`."""
+    """The product of the factors is scaled by `alpha / rank`."""
 
     def __post_init__(self):
         if self.rank < 1 or self.alpha <= 0:

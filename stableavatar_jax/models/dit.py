@@ -1,8 +1,8 @@
 """The video diffusion transformer of Wan2.1 image-to-video with StableAvatar's audio: latents in, velocity out.
 
 One row of a batch is one evaluation: latents at a noise level, under a text, a picture and an audio. What stays the
-same while a video is denoised is made once, by `context` and `slots`. An evaluation is then four steps, `embed`,
-`refine`, `run_blocks` and `read_out`; who evaluates several guidance branches repeats what they share between the
+same while a video is denoised is computed once, by `context` and `slots`. An evaluation is then four steps, `embed`,
+`refine`, `run_blocks` and `read_out`; a caller with several guidance branches repeats what they share between the
 steps (`sampling/velocity.py`).
 """
 

@@ -18,11 +18,11 @@ class UMT5Config:
     heads: int = 64
     """Attention heads N, which divide `attention_dim`."""
     layers: int = 24
-    """Encoder layers."""
+    """Number of encoder layers."""
     buckets: int = 32
-    """Classes of distance the position bias tells apart, half of them for each direction; a multiple of 4."""
+    """Number of classes into which the position bias sorts distances, half for each direction; a multiple of 4."""
     max_distance: int = 128
-    """Distance in tokens from which all fall into the last class."""
+    """Distance in tokens from which on all distances belong to the last class."""
     shared_bias: bool = False
     """One position bias for all layers (T5) instead of one in each (UMT5)."""
 
@@ -42,7 +42,7 @@ class CLIPVisionConfig:
     heads: int = 16
     """Attention heads N, which divide `dim`."""
     layers: int = 32
-    """Transformer layers of the whole tower, at least 2."""
+    """Number of transformer layers in the whole tower, at least 2; the last one is not run."""
     embedding_dim: int = 1024
     """Width of the space that CLIP shares between pictures and texts."""
 
@@ -58,17 +58,17 @@ class Wav2Vec2Config:
     heads: int = 12
     """Attention heads N, which divide `dim`."""
     layers: int = 12
-    """Transformer layers."""
+    """Number of transformer layers."""
     conv_dims: tuple[int, ...] = (512,) * 7
     """Channels of each strided convolution."""
     conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    """Taps of each."""
+    """Kernel size of each strided convolution."""
     conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    """Steps of each."""
+    """Stride of each strided convolution."""
     position_kernel: int = 128
-    """Taps of the convolution that tells the features their places."""
+    """Kernel size of the convolution that encodes positions."""
     position_groups: int = 16
-    """Groups of its channels, which divide `dim`."""
+    """Groups of that convolution's channels, which divide `dim`."""
     eps: float = 1e-5
     """Epsilon of every norm."""
 

@@ -22,7 +22,7 @@ def rope_frequencies(head_dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def rope_tables(grid: tuple[int, int, int], head_dim: int) -> tuple[Float[Array, "L P"], Float[Array, "L P"]]:
     """Cosines and sines for the tokens of a grid (frames, rows, columns), float32; P is `head_dim // 2`.
 
-    Angles are made in float64 per axis, where they are few, and spread over the grid on the device.
+    Angles are made in float64 per axis, where they are few, and broadcast over the grid on the device.
     """
     angles = [np.outer(np.arange(n), f) for n, f in zip(grid, rope_frequencies(head_dim), strict=True)]
 

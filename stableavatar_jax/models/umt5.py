@@ -27,7 +27,7 @@ class UMT5(nn.Module):
     def __call__(self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B L D"]:
         """Encode prompts; `mask` is True on tokens and False on padding, which no token reads.
 
-        Rows of padding come out as numbers without meaning, as in the reference; who uses the result drops them.
+        The rows of padding in the result have no meaning, as in the reference; the caller drops them.
         """
         config = self.config
         init = named(nn.initializers.normal(1.0), "vocab", "embed")

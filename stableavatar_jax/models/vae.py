@@ -32,8 +32,8 @@ def sample(
 ) -> Float[Array, "B F H W C"]:
     """A draw from the posterior that `VAE.encode` gives, in training's convention.
 
-    As in the release, only the mean is normalised, so the noise has the spread of the raw latents: `exp(logvar / 2)`
-    is not divided by `latents_std`. Sampling takes the mode, which is `mean`.
+    As in the release, only the mean is normalised, so the noise has the standard deviation of the raw latents:
+    `exp(logvar / 2)` is not divided by `latents_std`. Sampling takes the mode, which is `mean`.
     """
     return reparameterise(mean, logvar, jax.random.normal(key, mean.shape, mean.dtype))
 
@@ -163,7 +163,7 @@ class Decoder(nn.Module):
 
 
 def _options(config: VAEConfig, compute: Compute) -> dict[str, Any]:
-    """What every layer is told of how to compute."""
+    """The options that every layer is built with."""
     form = ("taps" if compute.platform == "cpu" else "direct") if config.conv == "auto" else config.conv
     return {"form": form, "compute": compute}
 

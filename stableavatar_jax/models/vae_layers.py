@@ -79,7 +79,7 @@ class FrameAttention(Layer):
 
 
 class Downsample(Layer):
-    """Half the rows and columns, and half the frames where `time` says so."""
+    """Half the rows and columns; with `time` half the frames too."""
 
     time: bool
 
@@ -98,7 +98,7 @@ class Downsample(Layer):
 
 
 class Upsample(Layer):
-    """Twice the rows and columns at half the channels, and twice the frames where `time` says so."""
+    """Twice the rows and columns at half the channels; with `time` twice the frames too."""
 
     time: bool
 

@@ -49,7 +49,7 @@ class Rule:
     stack: int | None = None
     """Index on the target's first axis, where layers are stacked."""
     part: tuple[int, int] | None = None
-    """(k, n): the k-th of n equal parts of the target's last axis, where projections are fused."""
+    """(k, n): the k-th of n equal slices of the target's last axis, where projections are fused."""
     source_shape: tuple[int, ...] | None = None
     """The PyTorch shape, where the op alone cannot give it back (size-1 axes)."""
 
@@ -69,15 +69,15 @@ class Naming:
 
     name: str
     rules: Callable[[Any], list[Rule]]
-    """From the part's config to its table."""
+    """A function that makes the table from the part's config."""
     ignored: tuple[str, ...] = ()
-    """Patterns (fnmatch) of tensors a real file holds besides, with no place in the part."""
+    """Patterns (fnmatch) of further tensors in a real file that have no place in the part."""
     optional: tuple[str, ...] = ()
     """Patterns of tensors a real file may lack; the parameter is then zero."""
     tied: tuple[tuple[str, str], ...] = ()
     """(name, other): a real file may hold tensor `name` under the name `other`, or under both, if both are equal."""
     fresh: tuple[str, ...] = ()
-    """Patterns of parameter paths that this file has no tensors for: they start as the network is born."""
+    """Patterns of parameter paths that this file has no tensors for: they keep their initial values."""
 
 
 

@@ -42,9 +42,9 @@ class Character:
     species: str
     """"person", or one of ANIMALS."""
     skin: Colour
-    """Of skin or fur."""
+    """Colour of skin or fur."""
     muzzle: Colour
-    """Around an animal's mouth."""
+    """Colour around an animal's mouth."""
     hair: str
     """A hairstyle."""
     hair_name: str
@@ -59,7 +59,7 @@ class Character:
     background: str
     backdrop: tuple[Colour, Colour, Colour]
     pattern: tuple[float, ...]
-    """Where the background's shapes stand, numbers between 0 and 1."""
+    """Places of the shapes in the background, 0 to 1."""
     iris: Colour
     lips: Colour
     mouth_inside: Colour
@@ -71,37 +71,37 @@ class Character:
     head_x: float
     head_y: float
     head_width: float
-    """Half of it."""
+    """Half the width or height."""
     head_height: float
-    """Half of it."""
+    """Half the width or height."""
     jaw: float
     """0 pointed to 1 square."""
     shoulders: float
-    """Half their width."""
+    """Half the width of the shoulders."""
     eye_size: float
     eye_gap: float
-    """From the face's middle to an eye's."""
+    """Distance from the middle of the face to the middle of an eye."""
     eye_y: float
-    """Above the head's middle."""
+    """Height above the middle of the head."""
     eye_shape: float
-    """Height to width."""
+    """Height of an eye over its width."""
     brow_thickness: float
     brow_tilt: float
     nose_size: float
     nose_style: int
     ear_size: float
     mouth_y: float
-    """Below the head's middle."""
+    """Depth below the middle of the head."""
     mouth_width: float
-    """Half of it, at rest."""
+    """Half the width at rest."""
     mouth_height: float
-    """Of the widest opening."""
+    """Height of the widest opening."""
     lip_thickness: float
     smile: float
     """How far the corners stand above the middle of a shut mouth."""
     blush: float
     light: float
-    """Where it comes from: -1 left to 1 right."""
+    """Where the light comes from: -1 left to 1 right."""
     shade: float
     """Darkest of the face's far side, 0 to 1."""
     warmth: float

@@ -13,19 +13,19 @@ class Pose:
     """What moves."""
 
     opening: float = 0.0
-    """Of the mouth, 0 shut to 1."""
+    """Opening of the mouth, 0 shut to 1."""
     width: float = 0.5
-    """Of the mouth: 0 rounded, 0.5 at rest, 1 spread."""
+    """Width of the mouth: 0 rounded, 0.5 at rest, 1 stretched."""
     blink: float = 0.0
     """0 open to 1 shut."""
     brows: float = 0.0
     """-1 lowered to 1 raised."""
     x: float = 0.0
-    """Of the head, to the right, in shares of the picture's width."""
+    """Place of the head to the right, in shares of the picture's width."""
     y: float = 0.0
-    """Of the head, down."""
+    """Place of the head downwards, in shares of the picture's width."""
     roll: float = 0.0
-    """Of the head about the neck, clockwise, in degrees."""
+    """Rotation of the head about the neck, clockwise, in degrees."""
     gaze_x: float = 0.0
     """-1 to 1."""
     gaze_y: float = 0.0

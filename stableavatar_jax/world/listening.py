@@ -82,7 +82,7 @@ def frame_features(
 
 @functools.cache
 def centres() -> Float[np.ndarray, "40"]:
-    """Of the bands, in Hz."""
+    """Middles of the bands, in Hz."""
     return librosa.mel_frequencies(BANDS + 2, fmin=LOWEST, fmax=HIGHEST, htk=True)[1:-1]
 
 
@@ -92,7 +92,7 @@ def _at_frames(curve: Float[np.ndarray, "M"], frames: int, fps: int | float) -> 
 
 
 def _energy(mel: Float[np.ndarray, "M bands"]) -> Float[np.ndarray, "M"]:
-    """Of all bands together, in decibels."""
+    """Loudness of all bands together, in decibels."""
     return 10 * np.log10(np.sum(10 ** (mel / 10), axis=1))
 
 

@@ -25,7 +25,7 @@ STOP_CLOSED = 0.65
 NEUTRAL_WIDTH = 0.5
 SHUT, OPEN_DEFAULT = 0.0, 0.3
 
-# (opening, width); None is taken from the sounds before and after. Width: 0 rounded, 0.5 neutral, 1 spread.
+# (opening, width); None is taken from the sounds before and after. Width: 0 rounded, 0.5 neutral, 1 stretched.
 Target = tuple[float | None, float | None]
 VOWELS: dict[str, Target] = {
     **dict.fromkeys("i", (0.25, 1.0)), **dict.fromkeys("y", (0.2, 0.0)), **dict.fromkeys("ɨ", (0.25, 0.75)),
@@ -50,7 +50,7 @@ CONSONANTS: dict[str, Target] = {
 }  # fmt: skip
 TARGETS = VOWELS | CONSONANTS
 UNKNOWN: Target = (OPEN_DEFAULT, NEUTRAL_WIDTH)
-"""Of a phoneme without a letter of the table. A letter that is not in it beside others that are is passed over."""
+"""The shape for a phoneme none of whose letters is in the table. Other unknown letters are passed over."""
 LIPS = frozenset("pbmɓʙ")
 STRESS = {"ˈ": 1.0, "ˌ": 0.95}
 UNSTRESSED = 0.88
@@ -66,7 +66,7 @@ class Mouth:
     opening: Float[np.ndarray, "T"]
     """0 shut .. 1 wide open."""
     width: Float[np.ndarray, "T"]
-    """0 rounded as in u, 0.5 neutral, 1 spread as in i."""
+    """0 rounded as in u, 0.5 neutral, 1 stretched as in i."""
 
 
 def from_phonemes(phonemes: Sequence[Phoneme], frames: int, fps: int | float = 25) -> Mouth:

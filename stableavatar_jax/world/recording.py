@@ -12,7 +12,8 @@ from stableavatar_jax.world.speech import Phoneme
 from stableavatar_jax.world.voices import draw_voice, sentences
 
 SILENT_SHARE, NOISY_SHARE, PAUSED_SHARE = 0.03, 0.4, 0.8
-"""Of recordings: nobody speaks; there is noise. Of the gaps between sentences: they last 0.2 to 0.8 s."""
+"""Shares of recordings in which nobody speaks and in which there is noise, and the share of gaps between sentences
+that are pauses of 0.2 to 0.8 s."""
 
 
 @dataclass(frozen=True)

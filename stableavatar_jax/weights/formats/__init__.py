@@ -1,1 +1,1 @@
-"""Weight files as mappings from tensor name to a tensor that is still on disk, and the way back."""
+"""Weight files, read as mappings from names to tensors that are still on disk, and written."""

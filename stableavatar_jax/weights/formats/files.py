@@ -1,7 +1,7 @@
 """Weight files as mappings from tensor name to a tensor that is still on disk.
 
-What a file is, is told by its first bytes, not by its name: PyTorch's zip format (.pth, .pt, .bin) or safetensors;
-a folder holds shards of either. Nothing is read until a tensor is asked for, then that tensor alone is mapped.
+A file's format is recognised by its first bytes, not by its name: PyTorch's zip format (.pth, .pt, .bin) or
+safetensors; a folder holds shards of either. Nothing is read until a tensor is asked for, and then that tensor alone.
 """
 
 import json

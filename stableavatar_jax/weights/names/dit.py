@@ -106,5 +106,5 @@ FRESH = ("audio_adapter/*", "blocks/cross_attention/[kv]_audio/*")
 
 NAMINGS = (
     Naming(name="StableAvatar", rules=rules),
-    Naming(name="Wan2.1 image-to-video (its audio parts are born anew)", rules=backbone_rules, fresh=FRESH),
+    Naming(name="Wan2.1 image-to-video (audio weights are initialised)", rules=backbone_rules, fresh=FRESH),
 )
