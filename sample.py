@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.commands import parse
 from stableavatar_jax.compiling import keep_compiled
-from stableavatar_jax.config import parse
 from stableavatar_jax.encoding.conditions import Conditions, load_conditions, save_conditions
 from stableavatar_jax.encoding.encoders import Encoders
 from stableavatar_jax.errors import Mistake

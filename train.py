@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
-from stableavatar_jax.config import parse, take
+from stableavatar_jax.commands import parse
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.options import take
 from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.config import RunConfig
 

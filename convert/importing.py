@@ -15,9 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from stableavatar_jax.checkpoint import save_params
-from stableavatar_jax.config import FILE, load_preset, read_config, to_json, write_config
+from stableavatar_jax.config import FILE, read_config, to_json, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.presets import load_preset
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.formats.files import LazyTensor, open_tensors
 

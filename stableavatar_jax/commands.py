@@ -4,35 +4,148 @@ A command is a frozen dataclass whose fields are its options and whose `run()` i
 option is answered before JAX is loaded.
 """
 
+import contextlib
+import inspect
+import os
+import select
+import shlex
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.options import nearest, parse_options, take
+
+T = TypeVar("T")
+
+Commands = type[Any] | Mapping[str, type[Any]]
 
 
-def main(command: type[Any] | Mapping[str, type[Any]], argv: Sequence[str] | None = None, *, about: str = "") -> int:
-    """Parse, run, and return the exit status: 0, 1 for a mistake, 2 for arguments, 130 when interrupted.
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end by another signal than Ctrl-C's."""
 
-    `command` is one class of options, or one for each subcommand. What is no Mistake is a bug and keeps its traceback.
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+def main(
+    commands: Commands, argv: Sequence[str] | None = None, *, about: str = "", by: str = "", default: str = ""
+) -> int:
+    """Parse, run, and return the exit status: 0, or what `run()` returns; 1 for a mistake, 2 for one in the arguments;
+    128 and the number of the signal when stopped (130 for Ctrl-C).
+
+    `commands` is one class of options, or one for each command: `NAME [options]`, or with `by` an option that names one
+    of them (`--part NAME`, else `default`). `about` is their common --help. What is no Mistake is a bug and keeps its
+    traceback. SIGTERM and SIGHUP end a run as Ctrl-C does, so that half-written files go; a closed pipe ends it too.
     """
-    from stableavatar_jax.config import parse
-
-    if not isinstance(command, Mapping):
-        options = parse(command, argv)
-    else:
-        import tyro
-
-        try:
-            options = tyro.extras.subcommand_cli_from_dict(dict(command), args=argv, description=about)
-        except Mistake as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     try:
-        return options.run() or 0
+        with _signals():
+            status = _run(commands, list(sys.argv[1:] if argv is None else argv), about, by, default)
+            sys.stdout.flush()
+            return status
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        print("stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}", file=sys.stderr)
+        return 128 + number
+    except BrokenPipeError:
+        if not _pipe_is_closed():
+            raise
+        with contextlib.suppress(OSError, ValueError):  # what is still to be printed goes nowhere, in silence
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = None) -> T:
+    """Options from the command line, for programs without `run()`; a mistake ends them with status 2."""
+    try:
+        rest = sys.argv[1:] if argv is None else argv
+        return parse_options(cls, rest, program=program(), default=default)
+    except Mistake as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def program() -> str:
+    """How this program was called: `python -m stableavatar_jax.data`, `python sample.py`, `stableavatar-sample`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None:
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    name = Path(sys.argv[0]).name or "python"
+    return f"python {shlex.quote(name)}" if name.endswith(".py") else name
+
+
+def _run(commands: Commands, argv: list[str], about: str, by: str, default: str) -> int:
+    try:
+        if not isinstance(commands, Mapping):
+            options = parse_options(commands, argv, program=program())
+        elif by:
+            name = _known(take(argv, by) or default, commands, by)
+            more = {f"{by} {{{','.join(commands)}}}": f"{about} (default: {default})"}
+            options = parse_options(commands[name], argv, program=f"{program()} {by} {name}", more=more)
+        else:
+            if not argv or argv[0] in ("-h", "--help"):
+                print(_overview(commands, about))
+                return 0 if argv else 2
+            name = _known(argv[0], commands, "command")
+            options = parse_options(commands[name], argv[1:], program=f"{program()} {name}")
+    except Mistake as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as end:  # after --help
+        return int(end.code or 0)
+    try:
+        return int(options.run() or 0)
     except Mistake as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+
+
+def _known(name: str, commands: Mapping[str, type[Any]], what: str) -> str:
+    if name not in commands:
+        near = nearest(name, list(commands))
+        advice = f"did you mean {near}?" if near else f"there are {', '.join(commands)}"
+        raise Mistake(f"{what} {name!r} is unknown; {advice}")
+    return name
+
+
+def _overview(commands: Mapping[str, type[Any]], about: str) -> str:
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in commands.items()]
+    usage = f"usage: {program()} COMMAND [options]\n\n"
+    return f"{usage}{about}\n\ncommands (COMMAND --help lists its options):\n" + "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Raise `Stopped` on SIGTERM and SIGHUP, unless they are ignored (nohup) or handled already."""
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _pipe_is_closed() -> bool:
+    """Whether nobody reads what is printed any more."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

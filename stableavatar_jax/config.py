@@ -1,29 +1,19 @@
-"""Configs: frozen dataclasses, read strictly from JSON, from presets and from the command line."""
+"""Configs: frozen dataclasses, written as JSON and read back strictly."""
 
 import dataclasses
 import difflib
-import importlib.util
 import json
-import runpy
-import sys
 import types
 import typing
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-import tyro
-
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.errors import Mistake, explained
+from stableavatar_jax.whole import check_folder, whole
 
 T = TypeVar("T")
 
 FILE = "config.json"
-OURS = "stableavatar_jax.configs"
-
-FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
-"""`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
-
 
 
 def to_json(value: Any) -> Any:
@@ -107,10 +97,12 @@ def _read_union(options: tuple[Any, ...], value: Any, file: Path | str, key: str
 
 def write_config(folder: Path, config: Any) -> None:
     """Write `config.json` of a run or a model directory, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{FILE}.partial"
-    partial.write_text(json.dumps(to_json(config), indent=2, allow_nan=False) + "\n")
-    partial.replace(folder / FILE)
+    text = json.dumps(to_json(config), indent=2, allow_nan=False) + "\n"
+    check_folder(folder)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with whole(folder / FILE) as partial:
+        partial.write_text(text)
 
 
 def read_config(folder: Path, cls: type[T]) -> T:
@@ -124,80 +116,6 @@ def read_config(folder: Path, cls: type[T]) -> T:
     except (ValueError, RecursionError) as error:
         raise Mistake(f"{file}: not valid JSON ({error}); write it again") from None
     return from_json(cls, plain, file=file)
-
-
-def load_preset(path: Path | str, cls: type[T] | None = None) -> T:
-    """The `config` that a Python file such as `configs/avatar_1b.py` defines; `avatar_1b` finds it too.
-
-    A file that is not the package's own is executed.
-
-    With `cls`: a value of that class, or of the one field of that class in it. Raises Mistake.
-    """
-    path = Path(path)
-    if path.name == str(path) == path.stem and not path.is_file():
-        path = _ours() / f"{path}.py"
-    if not path.is_file():
-        near = difflib.get_close_matches(path.stem, (p.stem for p in path.parent.glob("*.py")), 1)
-        advice = f"did you mean {path.with_name(near[0])}.py?" if near else "presets lie in configs/"
-        raise Mistake(f"{path}: no such preset; {advice}")
-    try:
-        ours = path.resolve().parent == _ours()
-        names = vars(importlib.import_module(f"{OURS}.{path.stem}")) if ours else runpy.run_path(str(path))
-    except Exception as error:
-        raise Mistake(f"{path}: running it failed ({type(error).__name__}: {error})") from error
-    if "config" not in names:
-        raise Mistake(f"{path}: it defines no `config`; a preset is a file with `config = ...Config(...)`")
-    value = names["config"]
-    if cls is None or isinstance(value, cls):
-        return value
-    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-    inner = [getattr(value, field.name) for field in fields if isinstance(getattr(value, field.name), cls)]
-    if len(inner) != 1:
-        raise Mistake(f"{path}: its config is of type {type(value).__name__}, {cls.__name__} is needed")
-    return inner[0]
-
-
-def _ours() -> Path:
-    """The folder of the package's own presets. Those are imported by name, since they import each other."""
-    found = importlib.util.find_spec(OURS)
-    assert found is not None and found.submodule_search_locations, "stableavatar_jax is not installed"
-    return Path(found.submodule_search_locations[0]).resolve()
-
-
-def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = None) -> T:
-    """A config from the command line: options named after the fields, helped by the line under each.
-
-    `--config configs/NAME.py` takes the defaults from a preset instead of `default`. A mistake ends the program with
-    status 2 and one screen on stderr.
-    """
-    rest = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if preset := take(rest, "--config"):
-            default = load_preset(preset, cls)
-    except Mistake as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
-    about = f"{cls.__doc__}\n\n--config configs/NAME.py takes all defaults from a preset; other options change them."
-    try:
-        return tyro.cli(cls, args=rest, default=default, description=about)
-    except ValueError as error:  # two options that do not go together, or a value out of its range
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def take(argv: list[str], option: str) -> str | None:
-    """Remove `option VALUE` or `option=VALUE` from the arguments and return the value; Mistake without one."""
-    for i, argument in enumerate(argv):
-        if argument == option:
-            if i + 1 == len(argv):
-                raise Mistake(f"{option} needs a value after it")
-            value = argv[i + 1]
-            del argv[i : i + 2]
-            return value
-        if argument.startswith(f"{option}="):
-            del argv[i]
-            return argument.removeprefix(f"{option}=")
-    return None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Configs: written and read back equal, and every mistake named with its place."""
 
-import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Literal
 
 import pytest
 
-from stableavatar_jax.config import FromPreset, from_json, load_preset, parse, read_config, to_json, write_config
+from stableavatar_jax.config import from_json, read_config, to_json, write_config
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.presets import FromPreset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,72 +120,6 @@ def test_files_that_are_no_config(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(Mistake, match=message):
             read_config(tmp_path, RunConfig)
-
-
-PRESET = f"from {__name__} import DiTConfig, ModelConfig, RunConfig\n"
-
-
-def preset(folder, text):
-    path = folder / "tiny.py"
-    path.write_text(PRESET + text)
-    return path
-
-
-def test_presets(tmp_path):
-    path = preset(tmp_path, "config = RunConfig(seed=7, model=ModelConfig(dit=DiTConfig(num_heads=2)))")
-    run = RunConfig(seed=7, model=ModelConfig(dit=DiTConfig(num_heads=2)))
-    assert load_preset(path) == run
-    assert load_preset(path, ModelConfig) == run.model
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("confg = 1", "defines no `config`"),
-        ("config = 3", "of type int, RunConfig is needed"),
-        ("config = RunConfig(sed=3)", "running it failed .TypeError.*sed"),
-        ("config = (", "running it failed .SyntaxError"),
-    ],
-)
-def test_presets_with_mistakes(tmp_path, text, message):
-    with pytest.raises(Mistake, match=message):
-        load_preset(preset(tmp_path, text), RunConfig)
-    with pytest.raises(Mistake, match="no such preset; did you mean .*tiny.py"):
-        load_preset(tmp_path / "tny.py", RunConfig)
-
-
-def test_command_line(tmp_path):
-    path = preset(tmp_path, "config = RunConfig(seed=7, model=ModelConfig(dit=DiTConfig(num_heads=2)))")
-    assert parse(RunConfig, []) == RunConfig()
-    assert parse(RunConfig, ["--seed", "3"], default=RunConfig(fast=True)) == RunConfig(seed=3, fast=True)
-    for argv in (["--config", str(path), "--fast"], ["--fast", f"--config={path}"]):
-        assert parse(RunConfig, argv) == dataclasses.replace(load_preset(path), fast=True)
-
-
-def test_help_names_every_option_but_the_model(capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse(RunConfig, ["--help"])
-    shown = capsys.readouterr().out
-    assert stop.value.code == 0
-    assert "--seed" in shown and "none means a new one" in shown and "--config configs/NAME.py" in shown
-    assert "--model" not in shown and "num-heads" not in shown.split("guidance")[0]
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--sed", "3"], "--seed"),
-        (["--seed", "x"], "--seed"),
-        (["--model.dit.num-heads", "3"], "nrecognized"),
-        (["--config"], "--config needs a value"),
-        (["--config", "absent.py"], "no such preset"),
-    ],
-)
-def test_command_lines_with_mistakes(capsys, argv, message):
-    with pytest.raises(SystemExit) as stop:
-        parse(RunConfig, argv)
-    printed = capsys.readouterr()
-    assert stop.value.code == 2 and message in printed.err + printed.out
 
 
 def test_to_json_is_plain():

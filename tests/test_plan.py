@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from stableavatar_jax.config import load_preset
 from stableavatar_jax.configs import avatar_1b, avatar_14b, tiny
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.windows import Part, make_sweep
@@ -17,6 +16,7 @@ from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.dit import Context
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.plan import cost as plan
+from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.velocity import Shared, make_velocity
 

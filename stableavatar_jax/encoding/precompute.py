@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from stableavatar_jax.config import load_preset, read_config, to_json
+from stableavatar_jax.config import read_config, to_json
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.config import ClipWindow, MissingMasks, OnBad
@@ -23,6 +23,7 @@ from stableavatar_jax.encoding.online import WindowEncoder
 from stableavatar_jax.encoding.windows import clip_window, window_arrays
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.presets import load_preset
 
 POSTERIORS = ("latents_mean", "latents_logvar", "reference_mean", "reference_logvar")
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from stableavatar_jax.config import load_preset
 from stableavatar_jax.errors import Mistake, need
+from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import SampleConfig
 
 WORLD = ("skia", "espeakng_loader")

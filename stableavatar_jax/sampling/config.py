@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from stableavatar_jax.checkpoint import check_params
-from stableavatar_jax.config import FromPreset, read_config
+from stableavatar_jax.config import read_config
 from stableavatar_jax.diffusion import guidance
 from stableavatar_jax.diffusion.guidance import Guidance
 from stableavatar_jax.diffusion.windows import WindowConfig
@@ -17,6 +17,7 @@ from stableavatar_jax.frames import FRAMES_PER_LATENT
 from stableavatar_jax.media import Fit
 from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.presets import FromPreset
 
 # Wan2.1 was trained to steer away from faults named in Chinese; this is a list of our own in the same spirit.
 NEGATIVE_PROMPT = (

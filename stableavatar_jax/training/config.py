@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 import jax
 
-from stableavatar_jax.config import FromPreset
 from stableavatar_jax.data.config import ClipWindow, OnBad
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.hosts import MeshConfig
@@ -14,6 +13,7 @@ from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.models.compute import Attention, Remat
 from stableavatar_jax.models.config import AvatarConfig, LoRAConfig
 from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.presets import FromPreset
 from stableavatar_jax.training.parts.dit_step import StepConfig
 from stableavatar_jax.training.state import OptimizerConfig, Selection
 

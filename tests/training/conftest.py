@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stableavatar_jax.config import load_preset
 from stableavatar_jax.encoding.online import WindowEncoder
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.presets import load_preset
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-from stableavatar_jax.config import load_preset
 from stableavatar_jax.data.clips.dataset import BuildConfig, build
 from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.encoding import online as encode
@@ -16,6 +15,7 @@ from stableavatar_jax.encoding import precompute
 from stableavatar_jax.encoding.precompute import PrecomputeConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.presets import load_preset
 from stableavatar_jax.training import loop, run
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.parts import dit

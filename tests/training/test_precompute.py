@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.checkpoint import load_part
-from stableavatar_jax.config import load_preset
 from stableavatar_jax.data import __main__ as command
 from stableavatar_jax.data import iterator as pipeline
 from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
@@ -19,6 +18,7 @@ from stableavatar_jax.encoding.precompute import PrecomputeConfig, precompute
 from stableavatar_jax.encoding.windows import ClipSource, clip_window, window_arrays
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.presets import load_preset
 from tests.data import made
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
