@@ -95,7 +95,7 @@ def _tile(clip: Clip, number: int, picture: Image.Image) -> Image.Image:
 
 
 def inspect(folder: Path, sheet: Path | None) -> str:
-    """Describe a folder, and write the sheet where there are pictures. Raises Mistake, Mistake."""
+    """Describe a folder, and write the sheet where there are pictures. Raises Mistake."""
     if (folder / records.META).exists():
         return describe_records(folder)
     clips = open_clips(folder)

@@ -64,7 +64,7 @@ def write_nearness(folder: Path, nearness: Nearness) -> Path:
 
 
 def read_nearness(folder: Path) -> Nearness:
-    """The file of a model directory. Raises ValueError where it is missing or is none."""
+    """The file of a model directory. Raises Mistake where it is missing or malformed."""
     path = folder / FILE
     try:
         return from_json(Nearness, json.loads(path.read_text()), file=path)

@@ -46,7 +46,7 @@ def solver(
 
     `order` (1 to 3) and `variant` (UniPC: bh2 or bh1; DPM++: midpoint or heun; first the default) are not Euler's.
     `rule` chooses the noise levels (`flow.schedule`); by default each solver has those it is released with.
-    Raises ValueError for names and orders that do not exist.
+    Raises Mistake for names and orders that do not exist.
     """
     if name not in get_args(Name):
         raise Mistake(f"solver {name!r} is unknown; choose one of {', '.join(get_args(Name))}")

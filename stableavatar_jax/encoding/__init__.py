@@ -1,1 +1,1 @@
-"""Inputs to conditions."""
+"""From inputs to what the transformer is conditioned on."""

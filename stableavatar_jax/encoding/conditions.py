@@ -16,7 +16,7 @@ from stableavatar_jax.whole import whole
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """All that a video is made from, beside noise; float32 on the host."""
+    """Everything but noise that a video is made from; float32 on the host."""
 
     text: Float[np.ndarray, "T L E"]
     """Features of the prompt and of the negative prompt."""

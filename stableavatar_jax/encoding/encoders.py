@@ -28,16 +28,16 @@ TEXTS_AT_ONCE = 16  # features of a whole data set's prompts would not fit in me
 
 @dataclass(frozen=True)
 class Encoders:
-    """Where the encoders' weights come from, and who is told when each begins."""
+    """Where the encoders' weights come from, and a function that is called before each is loaded."""
 
     model: AvatarConfig
     directory: Path | None
     """Model directory; None draws weights from the seed."""
     text_dtype: str = "bfloat16"
-    """Type of the text encoder, by far the largest; the others run in float32, as released."""
+    """Dtype of the text encoder, by far the largest; the others run in float32, as released."""
     seed: int = 0
     report: Callable[[str], None] = lambda name: None
-    """Called with each encoder's part before it is loaded."""
+    """Called with the name of each encoder before it is loaded."""
 
     def _load(self, name: str, dtype: str = "float32") -> tuple[Any, Any]:
         self.report(name)
@@ -58,7 +58,7 @@ class Encoders:
         return np.asarray(jax.jit(module.apply)({"params": params}, jnp.asarray(picture)[None])[0])
 
     def reference(self, picture: Float[np.ndarray, "H W 3"], latent_frames: int) -> Float[np.ndarray, "F h w Y"]:
-        """What every window is given of the picture (`encode_reference`), from values in -1..1."""
+        """The picture's part in every window's input (`encode_reference`), from values in -1..1."""
         return encode_reference(LatentEncoder(*self._load("vae")), picture, latent_frames, self.model.after_picture)
 
     def audio(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:

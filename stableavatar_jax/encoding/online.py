@@ -1,4 +1,4 @@
-"""Windows of clips to what a training step reads: once, when records are precomputed, or online in every step."""
+"""From windows of clips to a training step's input: once, for precomputed records, or online in every step."""
 
 import dataclasses
 import logging
@@ -41,7 +41,7 @@ class WindowEncoder:
         seed: int = 0,
     ):
         """`prompts` are what the numbers in batches count. Without a model directory the weights are drawn from the
-        seed, as a test of the way from clips to batches."""
+        seed, as a smoke test."""
         dit = dataclasses.replace(model.dit, text_len=min(TEXT_LEN, model.dit.text_len))
         encoders = Encoders(dataclasses.replace(model, dit=dit), directory, text_dtype=text_dtype, seed=seed)
         text, mask = encoders.text(list(prompts))

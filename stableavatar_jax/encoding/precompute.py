@@ -35,35 +35,35 @@ class PrecomputeConfig:
     data: Path
     """Data set of clips, made by `build`."""
     output: Path
-    """Folder for the records; what is in it is not made again."""
+    """Folder for the records; those that are there already are kept."""
     checkpoint: Path | None = None
     """Model directory with vae, umt5, clip_vision and wav2vec2."""
     config: Path | None = None
-    """Without a checkpoint: preset whose model gets random weights, such as configs/tiny.py, to try the way."""
+    """Preset whose model gets random weights, such as `tiny`, as a smoke test in place of a checkpoint."""
     window: tyro.conf.OmitArgPrefixes[ClipWindow] = field(default_factory=ClipWindow)
     """What a training window is."""
     windows_per_clip: int = 4
-    """Windows taken from a clip; fewer where it is not long enough."""
+    """Number of windows taken from a clip; fewer where the clip is too short for so many."""
     starts: Literal["even", "drawn"] = "even"
-    """Where they begin: spread evenly from the clip's first frame to its last, or drawn by its name."""
+    """Where windows begin: evenly spaced from the clip's first frame to its last, or drawn by the clip's name."""
     format: Format = "npz"
-    """`npz` is read with NumPy alone, a file a record; `array_record` has few files."""
+    """Files of the records: `npz` has one for each record, `array_record` few in all."""
     dtype: Dtype = "bfloat16"
-    """Stored type of text, image and audio features and of the masks."""
+    """Dtype in which text, image and audio features and the masks are stored."""
     latents_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Stored type of the VAE's means and log variances."""
+    """Dtype in which the VAE's means and log variances are stored."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type the encoders run in, but for the text encoder, which runs in bfloat16."""
+    """Dtype in which the encoders run, except for the text encoder, which runs in bfloat16."""
     on_bad: OnBad = "error"
     """A clip that is too short or damaged ends the run, or is left out, counted and logged."""
     missing_masks: MissingMasks = "error"
-    """The same where masks are missing; `ones` takes the whole picture for face and lips."""
+    """A clip without masks ends the run, is left out, or (`ones`) counts as all face and all lips."""
     worker: int = 0
-    """Number of this process, where several share the work and the output."""
+    """Number of this process, from 0, where several share the work and the output."""
     workers: int = 1
-    """How many processes there are."""
+    """Number of processes that share the work."""
     seed: int = 0
-    """Of random weights."""
+    """Seed of random weights."""
 
     def __post_init__(self):
         if self.windows_per_clip < 1 or not 0 <= self.worker < self.workers:
@@ -71,7 +71,7 @@ class PrecomputeConfig:
 
 
 def precompute(config: PrecomputeConfig) -> Tally:
-    """Write the records of a data set; returns what was left out. Raises Mistake, Mistake, Mistake."""
+    """Write the records of a data set; returns what was left out. Raises Mistake."""
     if config.checkpoint:
         model = read_config(config.checkpoint, AvatarConfig)
     elif config.config:
@@ -158,7 +158,7 @@ def describe(config: PrecomputeConfig, model: AvatarConfig) -> dict[str, Any]:
 
 
 def _rng(clip: str, *more: int) -> np.random.Generator:
-    """Of a clip, by its name: what a killed run began, the next goes on with."""
+    """Random numbers of a clip, by its name, so that a run that goes on draws what the killed one drew."""
     return np.random.default_rng([zlib.crc32(clip.encode()), *more])
 
 

@@ -1,4 +1,4 @@
-"""The picture as reference: what every window is given of the person, in sampling and in training alike.
+"""The picture as reference: the same input for every window, in sampling and in training.
 
 The picture is the first frame of a video that goes on in grey (the release) or with the picture again; its latents
 are the reference, behind a mask that is 1 on the first latent frame and 0 on the others.
@@ -58,7 +58,7 @@ def reference_posterior(
 def encode_reference(
     encoder: LatentEncoder, picture: Float[np.ndarray, "H W 3"], latent_frames: int, after: AfterPicture = "grey"
 ) -> Float[np.ndarray, "F h w Y"]:
-    """What the transformer reads of one picture, -1..1: four mask channels, then the posterior's mean."""
+    """The transformer's input for one picture, -1..1: four mask channels, then the posterior's mean."""
     z = reference_posterior(encoder, picture[None], latent_frames, after)[0][0]
     mask = np.asarray(first_frame_given((z.shape[0], z.shape[1], z.shape[2])), z.dtype)
     return np.concatenate([mask, z], -1)

@@ -1,4 +1,4 @@
-"""Pictures without what describes them, so that whole pixels are read though the description is broken."""
+"""Pictures stripped of their metadata, so that intact pixels are read although the metadata is broken."""
 
 import struct
 import zlib

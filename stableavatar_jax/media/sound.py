@@ -103,10 +103,10 @@ def frames_of(samples: int, rate: int, fps: int | float) -> int:
 def window_sound(
     samples: Float[np.ndarray, "S"], start: int, frames: int, fps: int | float, rate: int = SAMPLE_RATE
 ) -> Float[np.ndarray, "S_window"]:
-    """What the audio encoder hears for video frames start .. start + frames - 1.
+    """The audio encoder's input for video frames start .. start + frames - 1.
 
     Frame f begins at sample round(f * rate / fps); the length depends on `frames` alone, so windows have one shape.
-    What there is of the sound is normalised, then silence is added to the length (it stays exactly 0).
+    The samples that the sound has are normalised; silence then fills up the length, exactly 0.
     """
     length = round(frames * rate / fps)
     first = round(start * rate / fps)
@@ -198,7 +198,7 @@ def _first_picture(container: InputContainer) -> float | None:
 
 
 def _whole_or_last(container: InputContainer, stream: AudioStream, frame: av.AudioFrame) -> int:
-    """How many samples of a frame belong to the sound: an MP4 states its length, but its last frame is a whole one."""
+    """Number of samples of a frame that belong to the sound: an MP4 states its length, but its last frame is full."""
     if "mp4" not in container.format.name or stream.duration is None or frame.time is None:
         return frame.samples
     end = _seconds(stream.start_time, stream) + _seconds(stream.duration, stream)

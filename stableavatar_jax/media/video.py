@@ -1,4 +1,4 @@
-"""Videos read from files: what is in one, and its pictures one by one."""
+"""Videos read from files: what they contain, and their pictures one by one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

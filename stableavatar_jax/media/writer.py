@@ -1,4 +1,4 @@
-"""The video that comes out: frames as they are made, the recording beside them, and a whole file or none."""
+"""The video file: frames are written as they are made, with the recording; the file is complete or absent."""
 
 import os
 from collections.abc import Iterator

@@ -39,7 +39,7 @@ class Known(NamedTuple):
 
 
 def read_known(clip: Clip) -> Known:
-    """The truth in a clip's labels. Raises ValueError for a clip that the world did not make."""
+    """The truth in a clip's labels. Raises Mistake for a clip that the world did not make."""
     if not clip.labels:
         raise Mistake(f"{clip.id}: no labels; make clips with `python -m stableavatar_jax.world build`")
     labels = json.loads(clip.labels)
