@@ -14,22 +14,23 @@ help:    ## this list
 
 .venv/stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@echo "Installing into .venv; it takes minutes, and about 2 GB of disk."
+	$(BIN)/pip install -c constraints.txt -e '.[dev,training]'
 	touch $@
 
 # torch stays out of .venv: it lives where the comparisons with PyTorch run, and nowhere else.
 .venv-parity/stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/pip install -q -c constraints.txt -e '.[dev]' torch==2.13.0
+	@echo "Installing into .venv-parity, PyTorch too; it takes minutes."
+	.venv-parity/bin/pip install -c constraints.txt -e '.[dev]' torch==2.13.0
 	touch $@
 
-setup: .venv/stamp ## make .venv with everything the tests need
+setup: .venv/stamp ## make .venv with all that the tests and the commands of README and docs need
 
 demo: .venv/stamp ## a drawn character speaks a recording (IMAGE=, AUDIO=, OUTPUT= for your own)
-	$(BIN)/python -m stableavatar_jax.demo check "$(IMAGE)"
 	@mkdir -p "$$(dirname "$(OUTPUT)")"
+	$(BIN)/python -m stableavatar_jax.demo check "$(IMAGE)"
 	$(BIN)/python sample.py --config configs/demo.py --image "$(IMAGE)" --audio "$(AUDIO)" --output "$(OUTPUT)"
-	@echo "$(OUTPUT): the picture speaks the recording, by the small avatar of cartoon characters that comes with the package."
 
 test: lint ## all tests but the reference numbers and the comparisons with PyTorch
 	$(BIN)/python -m pytest -q -n 2 tests --ignore tests/golden --ignore tests/parity --jaxtyping-packages=stableavatar_jax,beartype.beartype

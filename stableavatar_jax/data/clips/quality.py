@@ -43,7 +43,7 @@ class Quality:
     loudness: float
     """Root mean square of the sound in dBFS."""
     mouth: float
-    """Standard deviation of the mouth's opening, as a share of the face's height."""
+    """Spread of the opening of the mouth, as a share of the face's height."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +51,25 @@ class Limits:
     """What a clip must keep to be used. The report has all measures, so other limits need no new preparation."""
 
     fps: tuple[float, float] = (23.9, 31.0)
-    """Lowest and highest frame rate, in frames a second."""
+    """Frames a second, lowest and highest."""
     seconds: float = 2.0
-    """Shortest clip, in seconds."""
+    """Shortest clip."""
     uneven: float = 0.06
-    """Largest error of a frame's time, in seconds; uneven frames drift away from the sound."""
+    """Seconds; frames of uneven length drift from the sound."""
     cuts: int = 0
-    """Largest number of cuts."""
+    """Most cuts."""
     face_found: float = 0.95
     """Smallest share of frames with a face."""
     face_score: float = 0.8
-    """Lowest mean score of the face."""
+    """Least mean score of the face."""
     face_height: float = 0.08
     """Smallest face, as a share of the picture's height."""
     background: float = 4.0
-    """Largest change along the borders, in grey levels; a moving camera changes them."""
+    """Most change along the borders, in grey levels: a camera that moves."""
     loudness: float = -50.0
-    """Lowest loudness of the sound, in dBFS."""
+    """Quietest sound, dBFS."""
     mouth: float = 0.004
-    """Lowest standard deviation of the mouth's opening, as a share of the face's height."""
+    """Least spread of the mouth's opening: it does not move."""
 
     def faults(self, found: Quality) -> list[str]:
         """What is wrong with a clip, in words; nothing where it may be used."""
