@@ -1,77 +1,79 @@
-"""`python -m convert`: PyTorch weights in, and a look at what there is."""
+"""The commands: options, and a `run()` that imports what it needs."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
 
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax import commands
 
-from . import parts
-from .importing import ImportFailed, import_part
-from .inspecting import describe, verify
-from .packing import pack
-from .parts import PartName
+from .options import PARTS, Dtype, PartName
 
-ABOUT = """Bring published PyTorch weights into a model directory, one part at a time.
+ABOUT = """Bring published PyTorch weights into a model directory, and take them out again. It needs no PyTorch.
+
+python -m convert import --source RELEASE --output models
+python -m convert verify models
+
+RELEASE is a folder with the released files, from which every part is taken; --part takes one part from one file:
 
 python -m convert import --part vae --source Wan2.1_VAE.pth --output models
 
-Then the other parts (dit, umt5, clip_vision, wav2vec2) into the same directory, and at the end:
-
-python -m convert verify models
-
-It reads .pth, .pt and .bin of PyTorch and .safetensors, single or sharded, and needs no PyTorch."""
+It reads .pth, .pt and .bin of PyTorch and .safetensors, single or sharded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Bring one part's PyTorch weights into a model directory."""
+    """Bring PyTorch weights into a model directory: every part that a release folder holds, or one."""
 
-    part: PartName
-    """Which part the weights are of."""
     source: Path
-    """Weight file, or a folder of shards."""
+    """Folder of the released files; with --part a weight file, or a folder of shards."""
     output: Path
     """Model directory; made where there is none, added to where there is one."""
+    part: PartName | None = None
+    """The one part the weights are of; else every part that is found in the folder."""
     config: Path | None = None
-    """Preset with the model's sizes, such as configs/avatar_1b.py; else the directory's config.json, else 1.3B's."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Preset with the model's sizes, by name or path; else the directory's, else the known model's that fits."""
+    dtype: Dtype | None = None
     """Dtype on disk; else the file's own where all of it is of one 16-bit dtype, else float32."""
     tokenizer: Path | None = None
-    """With --part umt5: its tokenizer.json; else the one beside the weights."""
+    """The tokenizer.json of UMT5; else the one beside the weights."""
     key: str | None = None
     """Where a PyTorch file holds several sets of weights: the key of the one to take."""
     overwrite: bool = False
-    """Replace the part where it is there already."""
+    """Replace parts that are there already."""
 
-    def run(self) -> bool:
+    def run(self) -> None:
         """Import, and print what was passed over."""
-        report = import_part(
-            self.part, self.source, self.output, preset=self.config, dtype=self.dtype, tokenizer=self.tokenizer,
-            key=self.key, overwrite=self.overwrite,
-        )  # fmt: skip
-        print(report)
-        return True
+        from .importing import Wishes, import_part, import_release
+
+        wishes = Wishes(
+            preset=self.config, dtype=self.dtype, tokenizer=self.tokenizer, key=self.key, overwrite=self.overwrite
+        )
+        if self.part:
+            print(import_part(self.part, self.source, self.output, wishes))
+        else:
+            for line in import_release(self.source, self.output, wishes):
+                print(line, flush=True)
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """List a weight file's tensors, and say which part it looks like."""
+    """Say what a weight file or a model directory is: its part, size, dtypes, and what it lacks. No tensor is read."""
 
     source: tyro.conf.Positional[Path]
-    """Weight file, or a folder of shards."""
+    """Weight file, folder of shards, or model directory."""
     key: str | None = None
     """Where a PyTorch file holds several sets of weights: the key of the one to look at."""
+    names: bool = False
+    """List every tensor's name, dtype and shape as well."""
 
-    def run(self) -> bool:
-        """Print the list."""
-        for line in describe(self.source, self.key):
+    def run(self) -> None:
+        """Print what is found."""
+        from .inspecting import describe
+
+        for line in describe(self.source, self.key, self.names):
             print(line)
-        return True
 
 
 @dataclass(frozen=True)
@@ -81,55 +83,68 @@ class Verify:
     folder: tyro.conf.Positional[Path]
     """Model directory."""
 
-    def run(self) -> bool:
-        """Print a line for every part; True if all are whole."""
+    def run(self) -> int:
+        """Print a line for every part; status 1 unless all are whole."""
+        from .inspecting import verify
+
         whole = True
         for good, line in verify(self.folder):
             print(f"{'good' if good else 'BAD '} {line}", flush=True)
             whole = whole and good
-        return whole
+        return 0 if whole else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Write parts of a model directory as one safetensors file each, for models small enough to be shipped."""
+    """Write parts of a model directory into another one, as one file each, in a dtype of choice."""
 
     checkpoint: Path
     """Model directory to take them from."""
     output: Path
     """Model directory to write; made where there is none, added to where there is one."""
-    parts: tuple[PartName, ...] = parts.NAMES
+    parts: tuple[PartName, ...] = PARTS
     """Which parts."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     """Dtype on disk."""
     overwrite: bool = False
-    """Replace files that are there already."""
+    """Replace parts that are there already."""
 
-    def run(self) -> bool:
+    def run(self) -> None:
         """Print the files as they are written."""
+        from .packing import pack
+
         for file in pack(self.checkpoint, self.output, self.parts, self.dtype, self.overwrite):
-            print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
-        return True
+            print(f"{file}: {file.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
-Command = (
-    Annotated[Import, tyro.conf.subcommand("import")]
-    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Verify, tyro.conf.subcommand("verify")]
-    | Annotated[Pack, tyro.conf.subcommand("pack")]
-)
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """Write a model directory with random weights, to try every command or to train from; it shows noise."""
+
+    config: Path
+    """Preset with the model's sizes, by name or path, such as tiny."""
+    output: Path
+    """Model directory to write; made where there is none."""
+    parts: tuple[PartName, ...] = PARTS
+    """Which parts."""
+    dtype: Dtype = "float32"
+    """Dtype on disk."""
+    seed: int = 0
+    """Other seeds give other weights."""
+    overwrite: bool = False
+    """Replace parts that are there already."""
+
+    def run(self) -> None:
+        """Print the files as they are written."""
+        from .packing import draw
+
+        for file in draw(self.config, self.output, self.parts, self.dtype, self.seed, self.overwrite):
+            print(f"{file}: {file.stat().st_size / 1e6:.1f} MB", flush=True)
+
+
+COMMANDS = {"import": Import, "inspect": Inspect, "verify": Verify, "pack": Pack, "random": Random}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if all went well, 1 with one screen on stderr if not."""
-    command = tyro.cli(Command, args=argv, prog="python -m convert", description=ABOUT)  # type: ignore[call-overload]
-    try:
-        return 0 if command.run() else 1
-    except (Mistake, ImportFailed, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 1
-
-
+    """Run one command; its exit status."""
+    return commands.main(COMMANDS, argv, about=ABOUT)

@@ -1,80 +1,86 @@
-"""Bringing one part's PyTorch weights into a model directory, in little memory."""
+"""Bringing PyTorch weights into a model directory: one part, or all that a release folder holds."""
 
 import contextlib
-import dataclasses
 import json
-import math
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from tqdm import tqdm
 
-from stableavatar_jax.checkpoint import save_params
 from stableavatar_jax.config import FILE, read_config, to_json, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.weights import rules
-from stableavatar_jax.weights.formats.files import LazyTensor, open_tensors
+from stableavatar_jax.weights.directory import check_part, has_part, write_part
+from stableavatar_jax.weights.formats.files import open_tensors, weight_files
+from stableavatar_jax.weights.formats.tensors import LazyTensor
+from stableavatar_jax.weights.scaled import rescaled
 
 from . import parts
+from .options import PARTS, Dtype, PartName
+from .record import recorded
+from .releases import find_parts, find_tokenizer_in
 
 TOKENIZER = "tokenizer.json"
 # Beside the weights, or where the released folders keep it.
 TOKENIZER_PLACES = (TOKENIZER, f"google/umt5-xxl/{TOKENIZER}", f"../tokenizer/{TOKENIZER}")
 HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+# Where a diffusers folder (the one with model_index.json) keeps a part.
+DIFFUSERS = {"dit": "transformer", "vae": "vae", "umt5": "text_encoder", "clip_vision": "image_encoder"}
+PATCHES = "patch_embedding.weight"
 
 
-class ImportFailed(ValueError):
-    """An import was refused before anything was written."""
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How weights are to be brought in."""
+
+    preset: Path | None = None
+    """Preset with the model's sizes; else the model directory's own, else the known model that fits."""
+    dtype: Dtype | None = None
+    """Dtype on disk; else the weights' own where all are of one 16-bit dtype, else float32."""
+    tokenizer: Path | None = None
+    """UMT5's tokenizer.json; else the one beside the weights."""
+    key: str | None = None
+    """Which of several sets of weights in a PyTorch file."""
+    overwrite: bool = False
+    """Whether a part that is there already is replaced."""
 
 
-def import_part(
-    name: parts.PartName,
-    source: Path,
-    output: Path,
-    *,
-    preset: Path | None = None,
-    dtype: str | None = None,
-    tokenizer: Path | None = None,
-    key: str | None = None,
-    overwrite: bool = False,
-) -> str:
-    """Write `output/NAME` from the weights at `source`, and say in a few lines what was done.
+def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> str:
+    """Write the part `output/NAME` from the weights at `source`, and say in a few lines what was done.
 
-    Every tensor of the source fills its place or the import fails and lists what does not match; then nothing is left
-    at `output`. Without `dtype`, weights of one 16-bit dtype keep it and all others become float32. Layers that are
-    stacked are put together in files beside the result, one tensor at a time, so memory does not grow with the part.
+    Every tensor of the source fills its place or Mistake lists what does not match; then nothing is left at `output`.
+    A layer is in memory at a time.
     """
-    if (output / name).exists() and not overwrite:
-        raise ImportFailed(f"{output / name} exists already; pass --overwrite to replace it")
-    avatar = settle_config(output, preset)
-    needs_tokenizer = name == "umt5" and avatar.tokenizer == "file"
-    found = find_tokenizer(source, tokenizer) if needs_tokenizer else None
-    tensors = open_tensors(source, key)
-    part = parts.part(name, avatar)
-    stored = np.dtype(dtype) if dtype else stored_dtype(tensors)
+    check_part(output / name, 0, wishes.overwrite)
+    place = _inside(source, name)
+    tensors = rescaled(open_tensors(place, wishes.key))
+    model = settle_config(output, wishes.preset, tensors)
+    needs_tokenizer = name == "umt5" and model.tokenizer == "file"
+    found = find_tokenizer(place, wishes.tokenizer) if needs_tokenizer else None
+    part = parts.part(name, model)
+    stored = np.dtype(wishes.dtype) if wishes.dtype else stored_dtype(tensors)
     try:
         naming = rules.choose(part.namings, part.config, tensors)
-        with _workplace(output) as scratch:
-            _require_space(scratch, part.abstract, stored)
-            with _progress(tensors, naming.rules(part.config)) as counted:
-                empty = lambda path, shape, dtype: _on_disk(scratch, path, shape, dtype)  # noqa: E731
-                params, report = rules.load(
-                    naming, part.config, counted, part.abstract, dtype=stored, empty=empty, born=part.born
-                )
-            write_config(output, avatar)
-            if found:
-                shutil.copyfile(found, output / TOKENIZER)
-            save_params(output / name, params, overwrite=overwrite)
+        tensors, notes = _padded(name, tensors, part)
+        flat, report = rules.loaded(naming, part.config, tensors, part.abstract, dtype=stored, born=part.born)
     except Mistake as error:
-        raise ImportFailed(f"{source}: {error}{_advice(name, set(tensors), avatar, preset)}") from None
-    lines = [f"{output / name}: {_size(params)} in {stored}, from {len(tensors)} tensors named as in {naming.name}"]
+        raise Mistake(f"{source}: {error}{_advice(name, tensors, wishes.preset)}") from None
+    facts = {"command": "import", "names": naming.name, "dtype": str(stored), "ignored": list(report.ignored),
+             "absent": list(report.absent), "born anew": list(report.fresh)}  # fmt: skip
+    with _made(output):
+        check_part(output / name, sum(tensor.nbytes for tensor in flat.values()), wishes.overwrite)
+        with recorded(output, name, weight_files(place), flat, **facts) as tell:
+            file = write_part(output / name, flat, tell)
+        write_config(output, model)
+        if found:
+            shutil.copyfile(found, output / TOKENIZER)
+    lines = [f"{file}: {_size(flat)} in {stored}, from {len(tensors)} tensors named as in {naming.name}", *notes]
     lines += [f"ignored, no place in the model: {tensor}" for tensor in report.ignored]
     lines += [f"absent from the file, set to zero: {tensor}" for tensor in report.absent]
     lines += [f"absent from the file, born anew: {path}" for path in report.fresh]
@@ -83,22 +89,43 @@ def import_part(
     return "\n".join(lines)
 
 
-def settle_config(output: Path, preset: Path | None) -> Any:
-    """The directory's AvatarConfig: what it says already, else the preset's, else the released sizes.
+def import_release(source: Path, output: Path, wishes: Wishes) -> Iterator[str]:
+    """Bring in every part that a folder of released files holds, and say what was done with each file.
+
+    Files are told by their tensors' names. A part that is there already is passed over unless it is to be replaced.
+    Raises Mistake where two files hold one part, or none holds any.
+    """
+    found = find_parts(source)
+    if not found:
+        raise Mistake.at(source, "no weights of the avatar in this folder", "give the folder of the released files")
+    for name in PARTS:
+        if name not in found:
+            yield f"{name}: not found in {source}"
+        elif has_part(output / name) and not wishes.overwrite:
+            yield f"{name}: there already, {found[name]} is passed over (--overwrite replaces it)"
+        else:
+            tokenizer = wishes.tokenizer or find_tokenizer_in(source) if name == "umt5" else None
+            yield import_part(name, found[name], output, replace(wishes, tokenizer=tokenizer))
+
+
+def settle_config(output: Path, preset: Path | None, tensors: Mapping[str, LazyTensor]) -> AvatarConfig:
+    """The directory's AvatarConfig: what it says already, else the preset's, else the known model's the tensors fit.
 
     Raises Mistake where the preset and the directory disagree.
     """
-    cls = AvatarConfig
-    asked = load_preset(preset, cls) if preset else None
-    if not (output / FILE).exists():
-        return asked or cls()
-    held = read_config(output, cls)
-    if asked not in (None, held):
-        raise Mistake(
-            f"{output / FILE} and {preset} disagree: {_difference(to_json(held), to_json(asked))}; "
-            "leave --config out, or import into another directory"
-        )
-    return held
+    asked = load_preset(preset, AvatarConfig) if preset else None
+    if (output / FILE).exists():
+        held = read_config(output, AvatarConfig)
+        if asked not in (None, held):
+            raise Mistake(
+                f"{output / FILE} and {preset} disagree: {_difference(to_json(held), to_json(asked))}; "
+                "leave --config out, or import into another directory"
+            )
+        return held
+    if asked is not None:
+        return asked
+    like = parts.nearest(tensors)
+    return parts.KNOWN[like.model] if like else AvatarConfig()
 
 
 def find_tokenizer(source: Path, given: Path | None) -> Path | None:
@@ -121,53 +148,46 @@ def stored_dtype(tensors: Mapping[str, LazyTensor]) -> np.dtype[Any]:
     return found.pop() if len(found) == 1 and found <= set(HALVES) else np.dtype(np.float32)
 
 
+def _inside(source: Path, name: str) -> Path:
+    """Where a folder of diffusers (with model_index.json) keeps a part; else the source itself."""
+    if not (source / "model_index.json").is_file():
+        return source
+    folder = source / DIFFUSERS.get(name, "")
+    if name not in DIFFUSERS or not folder.is_dir():
+        held = ", ".join(part for part, place in DIFFUSERS.items() if (source / place).is_dir())
+        raise Mistake.at(source, f"this diffusers folder has no {name}", f"it has {held or 'no part of the avatar'}")
+    return folder
+
+
+def _padded(name: str, tensors: Mapping[str, LazyTensor], part: parts.Part) -> tuple[dict[str, LazyTensor], list[str]]:
+    """A transformer with fewer input channels than ours (text-to-video has 16), padded with channels that weigh 0."""
+    patches = tensors.get(PATCHES)
+    if name != "dit" or patches is None or len(patches.shape) != 5 or patches.shape[1] >= part.config.in_channels:
+        return dict(tensors), []
+    have, want = patches.shape[1], part.config.in_channels
+    widths = [(0, want - have if axis == 1 else 0) for axis in range(5)]
+    shape = (patches.shape[0], want, *patches.shape[2:])
+    wide = replace(patches, shape=shape, load=lambda: np.pad(patches.read(), widths), row=None)
+    return {**tensors, PATCHES: wide}, [f"{PATCHES}: {have} input channels, padded with zeros to {want}"]
+
+
 @contextlib.contextmanager
-def _workplace(output: Path) -> Iterator[Path]:
-    """A scratch folder in the output folder. Where the work fails, an output folder that was not there goes again."""
+def _made(output: Path) -> Iterator[None]:
+    """Where the work fails, an output folder that was not there before goes again."""
     new = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=output) as scratch:
-            yield Path(scratch)
+        yield
     except BaseException:
         if new:
             shutil.rmtree(output, ignore_errors=True)
         raise
 
 
-@contextlib.contextmanager
-def _progress(tensors: Mapping[str, LazyTensor], table: list[rules.Rule]) -> Iterator[Mapping[str, Any]]:
-    """The same tensors, moving a progress bar as they are read."""
-    total = sum(rule.source in tensors for rule in table)
-    with tqdm(total=total, unit=" tensors", desc="reading", disable=None) as bar:
-
-        def counted(tensor: LazyTensor) -> LazyTensor:
-            def read() -> np.ndarray:
-                bar.update()
-                return tensor.read()
-
-            return dataclasses.replace(tensor, read=read)
-
-        yield {name: counted(tensor) for name, tensor in tensors.items()}
-
-
-def _on_disk(scratch: Path, path: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    return np.memmap(scratch / path.replace("/", "."), dtype, "w+", shape=shape)
-
-
-def _require_space(scratch: Path, abstract: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
-    """Weights are on disk twice for a while: put together in the scratch folder, and in the result."""
-    need = 2 * dtype.itemsize * sum(math.prod(leaf.shape) for leaf in rules.flatten(abstract).values())
-    free = shutil.disk_usage(scratch).free
-    if need > free:
-        raise ImportFailed(f"{scratch.parent} has {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB are needed; make room")
-
-
-def _advice(name: str, tensors: set[str], avatar: Any, preset: Path | None) -> str:
+def _advice(name: str, tensors: Mapping[str, LazyTensor], preset: Path | None) -> str:
     """What a mismatch may come from."""
-    guess = parts.guess(tensors, avatar)
-    if guess and guess.name != name:
-        return f"\nthe file looks like {guess.name}: try --part {guess.name}"
+    like = parts.nearest(tensors)
+    if like and like.part.name != name:
+        return f"\nthe file looks like {like.part.name}: try --part {like.part.name}"
     return "" if preset else "\nif the model is of another size, name its preset: --config configs/NAME.py"
 
 
@@ -179,7 +199,6 @@ def _difference(held: Any, asked: Any, key: str = "") -> str:
     return f"{key} is {held} in the one, {asked} in the other"
 
 
-def _size(params: Mapping[str, Any]) -> str:
-    arrays = rules.flatten(params).values()
-    count, size = sum(array.size for array in arrays), sum(array.nbytes for array in arrays)
+def _size(tensors: Mapping[str, LazyTensor]) -> str:
+    count, size = (sum(getattr(x, of) for x in tensors.values()) for of in ("size", "nbytes"))
     return f"{count / 1e6:,.1f} M parameters, {size / 1e9:.2f} GB"

@@ -1,66 +1,95 @@
 """Looking at weights: what a file holds, and whether a model directory is whole."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from stableavatar_jax.checkpoint import check_params, iterate_params
-from stableavatar_jax.config import read_config
+from stableavatar_jax.checkpoint import check_params
+from stableavatar_jax.config import FILE, read_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.weights.formats.files import open_tensors
+from stableavatar_jax.weights.directory import has_part, open_part
+from stableavatar_jax.weights.formats.files import open_tensors, weight_files
+from stableavatar_jax.weights.formats.tensors import LazyTensor
 
 from . import parts
 from .importing import TOKENIZER
+from .options import PARTS
+
+SHOWN = 8  # names of a list that are written out
 
 
-def describe(source: Path, key: str | None = None) -> Iterator[str]:
-    """Lines: name, shape and dtype of every tensor of a file or folder, then the totals and the likely part."""
+def describe(source: Path, key: str | None = None, names: bool = False) -> Iterator[str]:
+    """Lines about a weight file, a folder of shards or a model directory; headers are read, no tensor is.
+
+    What it is (part, nearest known model, names), how large, and what it lacks or has too much; with `names` every
+    tensor's name, dtype and shape first.
+    """
+    if (source / FILE).is_file() and any(has_part(source / name) for name in PARTS):
+        for name in PARTS:
+            if has_part(source / name):
+                tensors = open_part(source / name)
+                yield from _list(tensors) if names else ()
+                yield f"{source / name}: {_totals(tensors)}"
+        return
     tensors = open_tensors(source, key)
+    yield from _list(tensors) if names else ()
+    on_disk = sum(file.stat().st_size for file in weight_files(source))
+    yield f"{source}: {on_disk / 1e9:.2f} GB on disk, {_totals(tensors)}"
+    yield from _identity(tensors)
+
+
+def _identity(tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
+    """Which part and model the tensors are, and where they differ from it."""
+    like = parts.nearest(tensors)
+    if like is None or like.known < len(tensors) / 10:
+        yield "it looks like no part of the avatar: hardly any of its names is known"
+        return
+    yield f"it looks like {like.part.name}, names of {like.naming.name}, nearest to the {like.model} model"
+    fits = f"{like.known} of its {len(tensors)} names are known"
+    yield f"{fits}; every tensor fits" if not like.faults else fits
+    for what, listed in (("missing", like.missing), ("unknown", like.unknown), ("of another shape", like.misshapen)):
+        if listed:
+            more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+            yield f"{what}: {', '.join(sorted(listed)[:SHOWN])}{more}"
+
+
+def _list(tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
     width = max(map(len, tensors))
     for name, tensor in tensors.items():
         yield f"{name:{width}}  {str(tensor.dtype):14} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
-    count, size = sum(t.size for t in tensors.values()), sum(t.nbytes for t in tensors.values())
-    yield f"{len(tensors)} tensors, {count / 1e6:,.1f} M values, {size / 1e9:.2f} GB"
-    guess = parts.guess(set(tensors), AvatarConfig())
-    if guess is None:
-        yield "it looks like no part of the avatar: none of its names is known"
-    else:
-        yield f"it looks like {guess.name} ({guess.count} of its names are known, as in {guess.naming})"
+
+
+def _totals(tensors: Mapping[str, LazyTensor]) -> str:
+    count, size = sum(x.size for x in tensors.values()), sum(x.nbytes for x in tensors.values())
+    dtypes = Counter(str(x.dtype) for x in tensors.values())
+    kinds = ", ".join(f"{dtype} ({number})" for dtype, number in dtypes.most_common())
+    return f"{len(tensors)} tensors, {count / 1e6:,.1f} M values, {size / 1e9:.2f} GB: {kinds}"
 
 
 def verify(folder: Path) -> Iterator[tuple[bool, str]]:
     """For every part of a model directory: whether it is whole, and one line about it.
 
-    A part is whole if its tree is that of the directory's config.json and all its values are finite. One parameter is
-    in memory at a time. Raises Mistake where config.json is missing or malformed.
+    A part is whole if its tree is that of the directory's config.json and all its values are finite. One piece of a
+    parameter is in memory at a time. Raises Mistake where config.json is missing or malformed.
     """
-    avatar = read_config(folder, AvatarConfig)
-    for name in parts.NAMES:
+    model = read_config(folder, AvatarConfig)
+    for name in PARTS:
         try:
-            check_params(folder / name, parts.part(name, avatar).abstract)
-            yield _verify_values(folder, name)
+            check_params(folder / name, parts.part(name, model).abstract)
+            yield _verify_values(folder / name)
         except Mistake as error:
             yield False, str(error)
-    if avatar.tokenizer == "file" and not (folder / TOKENIZER).is_file():
+    if model.tokenizer == "file" and not (folder / TOKENIZER).is_file():
         yield False, f"{folder / TOKENIZER}: no such file; copy UMT5's there, prompts need it"
 
 
-def _verify_values(folder: Path, name: str) -> tuple[bool, str]:
-    count, size, bad = 0, 0, []
-    for path, array in iterate_params(folder / name):
-        count, size = count + array.size, size + array.nbytes
-        if not _finite(array):
-            bad.append(path)
+def _verify_values(folder: Path) -> tuple[bool, str]:
+    tensors = open_part(folder)
+    bad = [path for path, x in tensors.items() if not all(np.isfinite(piece).all() for piece in x.pieces())]
     if bad:
         listed = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
-        return False, f"{folder / name}: not finite: {listed}; import it again with --overwrite"
-    return True, f"{folder / name}: {count / 1e6:,.1f} M parameters, {size / 1e9:.2f} GB, all finite"
-
-
-def _finite(array: np.ndarray) -> bool:
-    """Looked at in pieces: a mask of a whole stacked parameter would be gigabytes."""
-    flat = array.reshape(-1)
-    step = 1 << 24
-    return all(bool(np.isfinite(flat[i : i + step]).all()) for i in range(0, flat.size, step))
+        return False, f"{folder}: not finite: {listed}; import it again with --overwrite"
+    return True, f"{folder}: {_totals(tensors)}, all finite"

@@ -1,43 +1,64 @@
-"""A model directory as few files: each part one safetensors file in one dtype, as small models are shipped."""
+"""A model directory written anew: its parts in another dtype, as one file each; or drawn at random."""
 
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 
-from stableavatar_jax.checkpoint import check_params, iterate_params
+from stableavatar_jax.checkpoint import check_params
 from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.packed import write_tensors
+from stableavatar_jax.presets import load_preset
+from stableavatar_jax.weights.directory import check_part, open_part, write_part
+from stableavatar_jax.weights.formats.tensors import LazyTensor, lazy
+from stableavatar_jax.weights.rules import flatten
 
 from . import parts
 from .importing import TOKENIZER
+from .options import Dtype, PartName
+from .record import part_files, recorded
 
-LARGEST = 2 << 30  # a part is held in memory whole while it is written
 
-
-def pack(folder: Path, output: Path, chosen: Sequence[str], dtype: str, overwrite: bool) -> Iterator[Path]:
+def pack(folder: Path, output: Path, chosen: Sequence[PartName], dtype: Dtype, overwrite: bool) -> Iterator[Path]:
     """Write the parts of a model directory into another one, and yield the files.
 
-    Raises Mistake for a part that is missing, does not fit config.json, is too large or is there already.
+    Raises Mistake for a part that is missing, does not fit config.json or is there already.
     """
-    avatar = read_config(folder, AvatarConfig)
-    output.mkdir(parents=True, exist_ok=True)
+    model = read_config(folder, AvatarConfig)
+    if output.resolve() == folder.resolve():
+        raise Mistake(f"{output}: is the model directory that is read; choose another")
+    cast: dict[PartName, dict[str, LazyTensor]] = {}
     for name in chosen:
-        check_params(folder / name, parts.part(name, avatar).abstract)
-        file = output / f"{name}.safetensors"
-        if file.exists() and not overwrite:
-            raise Mistake(f"{file} exists already; pass --overwrite to replace it")
-        tensors: dict[str, np.ndarray] = {}
-        for path, array in iterate_params(folder / name):
-            tensors[path] = array.astype(jnp.dtype(dtype)) if jnp.issubdtype(array.dtype, jnp.floating) else array
-            if sum(tensor.nbytes for tensor in tensors.values()) > LARGEST:
-                raise Mistake(f"{folder / name}: above 2 GB in {dtype}; large parts stay folders")
-        write_tensors(file, tensors)
-        yield file
-    write_config(output, avatar)
-    if avatar.tokenizer == "file" and (folder / TOKENIZER).is_file():
+        check_params(folder / name, parts.part(name, model).abstract)
+        tensors = open_part(folder / name)
+        cast[name] = {
+            path: x.cast(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for path, x in tensors.items()
+        }
+        check_part(output / name, sum(x.nbytes for x in cast[name].values()), overwrite)
+    for name, tensors in cast.items():
+        with recorded(output, name, part_files(folder / name), tensors, command="pack", dtype=dtype) as tell:
+            yield write_part(output / name, tensors, tell)
+    write_config(output, model)
+    if model.tokenizer == "file" and (folder / TOKENIZER).is_file():
         shutil.copy(folder / TOKENIZER, output / TOKENIZER)
+
+
+def draw(
+    preset: Path, output: Path, chosen: Sequence[PartName], dtype: Dtype, seed: int, overwrite: bool
+) -> Iterator[Path]:
+    """Write a model directory of a preset's sizes with weights as its networks' initialisers draw them.
+
+    It gives noise, not videos: it is there to try every command, and to train from. A part is in memory as a whole.
+    """
+    model = load_preset(preset, AvatarConfig)
+    for name in chosen:
+        part = parts.part(name, model)
+        size = sum(leaf.size for leaf in flatten(part.abstract).values()) * jnp.dtype(dtype).itemsize
+        check_part(output / name, size, overwrite)
+    write_config(output, model)
+    for name in chosen:
+        part = parts.part(name, model)
+        drawn = part.born(tuple(flatten(part.abstract)), seed)
+        yield write_part(output / name, {path: lazy(value).cast(dtype) for path, value in drawn.items()})

@@ -2,20 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.compiling import quickly
+from stableavatar_jax.configs import models
 from stableavatar_jax.models import avatar
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.formats.tensors import lazy
 from stableavatar_jax.weights.names import clip_vision, dit, umt5, vae, wav2vec2
-from stableavatar_jax.weights.rules import Naming, flatten
+from stableavatar_jax.weights.rules import flatten
+from stableavatar_jax.weights.table import Naming, blank
 
-PartName = Literal["dit", "vae", "umt5", "clip_vision", "wav2vec2"]
-NAMES: tuple[PartName, ...] = get_args(PartName)
+from .options import PARTS, PartName
+
+KNOWN: dict[str, AvatarConfig] = {"1.3B": models.avatar_1b, "14B": models.avatar_14b, "demo": models.demo}
+"""Models whose sizes are known by heart, largest number of users first."""
+
 NAMINGS: dict[str, tuple[Naming, ...]] = {
     "dit": dit.NAMINGS, "vae": vae.NAMINGS, "umt5": umt5.NAMINGS, "clip_vision": clip_vision.NAMINGS,
     "wav2vec2": wav2vec2.NAMINGS,
@@ -26,7 +35,7 @@ NAMINGS: dict[str, tuple[Naming, ...]] = {
 class Part:
     """One network of the avatar, of one size."""
 
-    name: str
+    name: PartName
     config: Any
     """Its own config, the field of AvatarConfig with the part's name."""
     abstract: Mapping[str, Any]
@@ -34,7 +43,7 @@ class Part:
     namings: tuple[Naming, ...]
     module: nn.Module
 
-    def born(self, paths: tuple[str, ...]) -> dict[str, np.ndarray]:
+    def born(self, paths: tuple[str, ...], seed: int = 0) -> dict[str, np.ndarray]:
         """Fresh values of some parameters, as the network's own initialisers draw them; the others are never made."""
 
         def some(key: jax.Array) -> dict[str, jax.Array]:
@@ -42,30 +51,87 @@ class Part:
             flat = flatten(nn.unbox(self.module.init(key, *example)["params"]))
             return {path: flat[path] for path in paths}
 
-        return jax.device_get(jax.jit(some)(jax.random.key(0)))
+        return jax.device_get(jax.jit(some, compiler_options=quickly())(jax.random.key(seed)))
+
+    def shapes(self, naming: Naming) -> dict[str, tuple[int, ...]]:
+        """{PyTorch name: shape} of all tensors that a naming's files hold."""
+        flat = {path: lazy(blank(tuple(leaf.shape))) for path, leaf in flatten(self.abstract).items()}
+        return {name: tensor.shape for name, tensor in rules.exported(naming, self.config, flat).items()}
 
 
-def part(name: str, model: AvatarConfig) -> Part:
+@cache
+def _part(name: PartName, config: Any) -> Part:
+    network: Any = avatar.PARTS[name]
+    module = network(config, avatar.FLOAT32)
+    return Part(name, config, avatar.abstract_params(module), NAMINGS[name], module)
+
+
+def part(name: PartName, model: AvatarConfig) -> Part:
     """The part `name` in the sizes of a model."""
-    module = avatar.part(model, name)
-    return Part(name, getattr(model, name), avatar.abstract_params(module), NAMINGS[name], module)
+    return _part(name, getattr(model, name))
 
 
-@dataclass(frozen=True, order=True)
-class Guess:
-    """The part a file's tensors look like: how many names its table knows."""
+@dataclass(frozen=True)
+class Likeness:
+    """What a set of tensors is, as far as its names and shapes tell."""
 
-    count: int
-    name: str
-    naming: str
+    part: Part
+    naming: Naming
+    model: str
+    """The known model that it is nearest to."""
+    known: int
+    """Tensors whose names the table has."""
+    missing: tuple[str, ...]
+    """Names that the table has and the tensors lack."""
+    unknown: tuple[str, ...]
+    """Names that the table has not."""
+    misshapen: tuple[str, ...]
+    """Known names whose tensors have another shape than the known model's."""
+
+    @property
+    def faults(self) -> int:
+        """Names and shapes that do not fit."""
+        return len(self.missing) + len(self.unknown) + len(self.misshapen)
 
 
-def guess(names: set[str], model: AvatarConfig) -> Guess | None:
-    """The part and naming that know most of these tensor names; None where none knows any."""
-    known = [
-        Guess(len(names & {rule.source for rule in naming.rules(getattr(model, name))}), name, naming.name)
-        for name in NAMES
-        for naming in NAMINGS[name]
+def nearest(tensors: Mapping[str, Any], among: Mapping[str, AvatarConfig] | None = None) -> Likeness | None:
+    """The part, naming and known model that fit the tensors best (anything with a `.shape`); None if no name is known.
+
+    Names decide first; shapes, which are costlier to know, only between sizes whose names are the same.
+    """
+    names, scores = set(tensors), []
+    for model_name, model in (among or KNOWN).items():
+        for name in PARTS:
+            for naming in NAMINGS[name]:
+                listed = {rule.source for rule in naming.rules(getattr(model, name))}
+                if known := len(names & listed):
+                    scores.append((known - len(listed - names), known, model_name, name, naming))
+    if not scores:
+        return None
+    best = max(score[:2] for score in scores)
+    likely = [
+        _likeness(tensors, name, naming, model, among or KNOWN)
+        for *score, model, name, naming in scores
+        if tuple(score) == best
     ]
-    best = max(known)
-    return best if best.count else None
+    return min(likely, key=lambda likeness: likeness.faults)
+
+
+def _likeness(
+    tensors: Mapping[str, Any], name: PartName, naming: Naming, model: str, among: Mapping[str, AvatarConfig]
+) -> Likeness:
+    found = part(name, among[model])
+    shapes = found.shapes(naming)
+    others = {other for _, other in naming.tied}
+    lacking = [n for n in shapes if n not in tensors and not rules.matches(n, naming.optional)]
+    return Likeness(
+        part=found,
+        naming=naming,
+        model=model,
+        known=len(tensors.keys() & shapes.keys()),
+        missing=tuple(lacking),
+        unknown=tuple(
+            n for n in tensors if n not in shapes and n not in others and not rules.matches(n, naming.ignored)
+        ),
+        misshapen=tuple(n for n in tensors.keys() & shapes.keys() if tuple(tensors[n].shape) != shapes[n]),
+    )

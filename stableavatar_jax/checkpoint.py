@@ -1,5 +1,5 @@
 """Weights in a model directory: `DIR/config.json`, `DIR/tokenizer.json`, and one orbax folder `DIR/PART` for each part
-(or one file `DIR/PART.safetensors`, see `packed`).
+(or one file `DIR/PART.safetensors`, see `weights.directory`).
 
 Arrays lie as plain zarr chunks of up to 32 MiB, not in orbax's single-database form, which holds a whole part in memory
 while it is written; and uncompressed, because compression takes off 7% of float32 weights and doubles reading time.
@@ -23,8 +23,10 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part, settled
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.packed import packed_file, read_header, read_tensors
 from stableavatar_jax.sharding import initialise
+from stableavatar_jax.weights.directory import open_part, part_file
+from stableavatar_jax.weights.formats.safetensors import open_safetensors
+from stableavatar_jax.weights.formats.tensors import LazyTensor
 
 Tree = dict[str, Any]
 
@@ -74,10 +76,10 @@ def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None,
         return jax.ShapeDtypeStruct(leaf.shape, dtype if dtype and floating else leaf.dtype, sharding=sharding)
 
     target = jax.tree.map(wanted, abstract, sharding)
-    if file := packed_file(folder):
-        with _reading(folder):
-            tree = traverse_util.unflatten_dict(dict(read_tensors(file)), sep="/")
-            return jax.tree.map(lambda x, want: jax.device_put(x.astype(want.dtype), want.sharding), tree, target)
+    if file := part_file(folder):
+        tensors = open_safetensors(file)
+        flat = {path: _placed(tensors[path], want) for path, want in _flatten(target).items()}
+        return traverse_util.unflatten_dict(flat, sep="/")
     largest = max(leaf.size * leaf.dtype.itemsize for leaf in saved_params(folder).values())
     args = ocp.args.PyTreeRestore(target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
     with _reading(folder), _checkpointer(read_at_once=largest) as checkpointer:
@@ -105,14 +107,10 @@ def check_params(folder: Path, abstract: Mapping[str, Any]) -> None:
 
 def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
     """{path joined by "/": shape and dtype} of a folder's weights, from its metadata alone."""
-    if file := packed_file(folder):
-        with _reading(folder):
-            return {path: jax.ShapeDtypeStruct(*about) for path, about in read_header(file).items()}
+    if file := part_file(folder):
+        return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in open_safetensors(file).items()}
     if not folder.is_dir():
-        raise Mistake(
-            f"{folder}: no such folder; bring the weights in with "
-            f"`python -m convert import --part {folder.name} --source FILE --output {folder.parent}`"
-        )
+        open_part(folder)  # says what is missing
     with _reading(folder), _checkpointer() as checkpointer:
         tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in _flatten(tree).items()}
@@ -133,17 +131,14 @@ def load_part(
 
 def iterate_params(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Path and value of every leaf, as stored, one leaf in memory at a time."""
-    saved = saved_params(folder)
-    if file := packed_file(folder):
-        with _reading(folder):
-            yield from read_tensors(file)
-        return
-    for path in saved:
-        tree = traverse_util.unflatten_dict({p: ocp.PLACEHOLDER if p != path else s for p, s in saved.items()}, sep="/")
-        restore = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        with _reading(folder), _checkpointer() as checkpointer:
-            values = checkpointer.restore(folder.absolute(), ocp.args.PyTreeRestore(tree, restore_args=restore))
-        yield path, _flatten(values)[path]
+    for path, tensor in open_part(folder).items():
+        yield path, tensor.read()
+
+
+def _placed(tensor: LazyTensor, want: jax.ShapeDtypeStruct) -> jax.Array:
+    """A mapped parameter on its devices; each process copies the shards it needs, one at a time."""
+    shard = lambda index: np.array(tensor.load()[index], want.dtype)  # noqa: E731
+    return jax.make_array_from_callback(want.shape, want.sharding, shard)
 
 
 def _checkpointer(read_at_once: int = 0) -> ocp.Checkpointer:

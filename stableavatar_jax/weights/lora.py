@@ -16,7 +16,8 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.weights.formats.files import open_tensors
 from stableavatar_jax.weights.names.dit import rules as dit_rules
-from stableavatar_jax.weights.rules import LINEAR, Rule, Tree, flatten, unflatten
+from stableavatar_jax.weights.rules import Tree, flatten, unflatten
+from stableavatar_jax.weights.table import LINEAR, Rule
 
 PREFIX = "lora_transformer__"
 KINDS = ("lora_down.weight", "lora_up.weight", "alpha")

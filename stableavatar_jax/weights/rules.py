@@ -1,8 +1,6 @@
-"""Rules between PyTorch tensor names and paths of the params tree, read in both directions.
+"""Tables of names, read in both directions: PyTorch tensors to parameters (`load`), and back (`export`).
 
-A rule says which slice of which parameter one PyTorch tensor fills. A part's table of rules is a plain list, made
-from the part's config; `load` reads it from left to right, `export` from right to left. Nothing may be missing, left
-over or of another shape.
+Nothing may be missing, left over or of another shape; and nothing is read before that is known.
 """
 
 import fnmatch
@@ -14,71 +12,10 @@ import numpy as np
 from flax import traverse_util
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.weights.formats.tensors import LazyTensor, lazy
+from stableavatar_jax.weights.table import Naming, Rule, blank
 
 Tree = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Op:
-    """A change of layout, and the change that undoes it."""
-
-    forward: Callable[[np.ndarray], np.ndarray]
-    inverse: Callable[[np.ndarray], np.ndarray]
-
-
-def _moves(*order: int) -> Op:
-    back = tuple(int(i) for i in np.argsort(order))
-    return Op(lambda x: x.transpose(order), lambda x: x.transpose(back))
-
-
-KEEP = Op(lambda x: x, lambda x: x)
-LINEAR = _moves(1, 0)  # (out, in) -> [in, out]
-CONV1D = _moves(2, 1, 0)  # (out, in, k) -> [k, in, out]
-CONV2D = _moves(2, 3, 1, 0)  # (out, in, h, w) -> [h, w, in, out]
-CONV3D = _moves(2, 3, 4, 1, 0)  # (out, in, t, h, w) -> [t, h, w, in, out]
-FLAT = Op(lambda x: x.reshape(-1), lambda x: x)  # given back its shape by `Rule.source_shape`
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """PyTorch tensor `source` fills a slice of the parameter at path `target` (joined by `/`)."""
-
-    source: str
-    target: str
-    op: Op = KEEP
-    stack: int | None = None
-    """Index on the target's first axis, where layers are stacked."""
-    part: tuple[int, int] | None = None
-    """(k, n): the k-th of n equal slices of the target's last axis, where projections are fused."""
-    source_shape: tuple[int, ...] | None = None
-    """The PyTorch shape, where the op alone cannot give it back (size-1 axes)."""
-
-    def slot(self, target: np.ndarray) -> np.ndarray:
-        """The slice of the whole parameter that this rule's tensor fills (a view)."""
-        view = target if self.stack is None else target[self.stack]
-        if self.part is None:
-            return view
-        k, n = self.part
-        size = view.shape[-1] // n
-        return view[..., k * size : (k + 1) * size]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Naming:
-    """One way a part's weights are named on disk."""
-
-    name: str
-    rules: Callable[[Any], list[Rule]]
-    """A function that makes the table from the part's config."""
-    ignored: tuple[str, ...] = ()
-    """Patterns (fnmatch) of further tensors in a real file that have no place in the part."""
-    optional: tuple[str, ...] = ()
-    """Patterns of tensors a real file may lack; the parameter is then zero."""
-    tied: tuple[tuple[str, str], ...] = ()
-    """(name, other): a real file may hold tensor `name` under the name `other`, or under both, if both are equal."""
-    fresh: tuple[str, ...] = ()
-    """Patterns of parameter paths that this file has no tensors for: they keep their initial values."""
-
 
 
 @dataclass(frozen=True)
@@ -125,12 +62,12 @@ def match(
     targets = flatten(abstract)
     names = set(source) - repeats
     listed = {rule.source for rule in rules}
-    ignored = sorted(n for n in names - listed if _matches(n, naming.ignored))
-    absent = sorted(n for n in listed - names if _matches(n, naming.optional))
+    ignored = sorted(n for n in names - listed if matches(n, naming.ignored))
+    absent = sorted(n for n in listed - names if matches(n, naming.optional))
     problems += [f"unused tensor {n}" for n in sorted(names - listed - set(ignored))]
     problems += [f"missing tensor {n}" for n in sorted(listed - names - set(absent))]
     unfilled = sorted(set(targets) - {r.target for r in rules})
-    fresh = [path for path in unfilled if _matches(path, naming.fresh)]
+    fresh = [path for path in unfilled if matches(path, naming.fresh)]
     problems += [f"no rule fills parameter {path}" for path in unfilled if path not in fresh]
     problems += [f"no parameter {path}" for path in sorted({r.target for r in rules} - set(targets))]
     problems += _shape_problems(rules, source, targets)
@@ -139,43 +76,95 @@ def match(
     return rules, Report(tuple(ignored), tuple(absent), tuple(fresh))
 
 
-def load(
+def loaded(
     naming: Naming,
     config: Any,
-    source: Mapping[str, np.ndarray],
+    source: Mapping[str, LazyTensor],
     abstract: Mapping[str, Any],
     *,
     dtype: Any = None,
-    empty: Callable[[str, tuple[int, ...], Any], np.ndarray] = lambda path, shape, dtype: np.empty(shape, dtype),
     born: Callable[[tuple[str, ...]], Mapping[str, np.ndarray]] | None = None,
-) -> tuple[Tree, Report]:
-    """Fill a params tree of the abstract tree's shapes (leaves with `.shape`, `.dtype`) from PyTorch tensors.
+) -> tuple[dict[str, LazyTensor], Report]:
+    """The parameters {path: tensor} of the abstract tree's shapes that PyTorch tensors make; none is read yet.
 
-    One tensor of `source` is read at a time. `dtype` overrides the leaves' own; `empty` makes the arrays to fill
-    (path, shape, dtype); `born` gives the parameters at `fresh` paths, for a naming that has any. Raises Mistake
-    as `match` does, before anything is read.
+    A stacked parameter is made a layer at a time. `dtype` overrides the leaves' own; `born` gives the parameters at
+    `fresh` paths, for a naming that has any. Raises Mistake as `match` does.
     """
     rules, report = match(naming, config, source, abstract)
     targets = flatten(abstract)
-    flat: dict[str, np.ndarray] = {}
-    for rule in sorted(rules, key=lambda rule: rule.target):
-        leaf = targets[rule.target]
-        if rule.target not in flat:
-            flat[rule.target] = empty(rule.target, tuple(leaf.shape), dtype or leaf.dtype)
-        slot = rule.slot(flat[rule.target])
-        absent = rule.source in report.absent
-        slot[...] = 0 if absent else rule.op.forward(np.asarray(source[rule.source])).astype(slot.dtype)
+    layers: dict[str, dict[int | None, list[Rule]]] = {}
+    for rule in rules:
+        layers.setdefault(rule.target, {}).setdefault(rule.stack, []).append(rule)
+    flat: dict[str, LazyTensor] = {}
+    for path, leaf in targets.items():
+        if path in layers:
+            made = np.dtype(dtype or leaf.dtype)
+            flat[path] = _parameter(layers[path], source, tuple(leaf.shape), made, set(report.absent))
     for path, value in (born(report.fresh) if born and report.fresh else {}).items():
-        flat[path] = np.asarray(value).astype(dtype or targets[path].dtype)
-    return unflatten(flat), report
+        flat[path] = lazy(value).cast(dtype or targets[path].dtype)
+    return flat, report
+
+
+def load(
+    naming: Naming, config: Any, source: Mapping[str, Any], abstract: Mapping[str, Any], **options: Any
+) -> tuple[Tree, Report]:
+    """`loaded`, with all values in memory, as a tree."""
+    tensors = {name: tensor if isinstance(tensor, LazyTensor) else _deferred(tensor) for name, tensor in source.items()}
+    flat, report = loaded(naming, config, tensors, abstract, **options)
+    return unflatten({path: tensor.read() for path, tensor in flat.items()}), report
+
+
+def exported(naming: Naming, config: Any, params: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """PyTorch's names and tensors of the parameters {path: tensor}, in the table's order; none is read yet."""
+    return {rule.source: _export(rule, params[rule.target]) for rule in naming.rules(config)}
 
 
 def export(naming: Naming, config: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """The PyTorch names and tensors of a params tree, one at a time, in the table's order."""
-    flat = flatten(params)
-    for rule in naming.rules(config):
-        value = rule.op.inverse(rule.slot(np.asarray(flat[rule.target])))
-        yield rule.source, value if rule.source_shape is None else value.reshape(rule.source_shape)
+    """`exported` of a tree in memory, one tensor after another."""
+    flat = {path: lazy(leaf) for path, leaf in flatten(params).items()}
+    for name, tensor in exported(naming, config, flat).items():
+        yield name, tensor.read()
+
+
+def _parameter(
+    layers: Mapping[int | None, list[Rule]],
+    source: Mapping[str, LazyTensor],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    absent: set[str],
+) -> LazyTensor:
+    """One parameter, made of the tensors of its rules: a whole, or a layer at a time."""
+
+    def make(rules: list[Rule], shape: tuple[int, ...]) -> np.ndarray:
+        if len(rules) == 1 and rules[0].part is None:
+            name = rules[0].source
+            return np.broadcast_to(dtype.type(0), shape) if name in absent else rules[0].op.forward(source[name].read())
+        out = np.zeros(shape, dtype)
+        for rule in rules:
+            if rule.source not in absent:
+                rule.fused(out)[...] = rule.op.forward(source[rule.source].read()).astype(dtype)
+        return out
+
+    if None in layers:
+        return LazyTensor(shape, dtype, lambda: make(layers[None], shape))
+    row = lambda index: make(layers[index], shape[1:])  # noqa: E731
+    return LazyTensor(shape, dtype, lambda: np.stack([row(i).astype(dtype) for i in range(shape[0])]), row)
+
+
+def _export(rule: Rule, tensor: LazyTensor) -> LazyTensor:
+    def load() -> np.ndarray:
+        value = rule.op.inverse(rule.fused(tensor.load() if rule.stack is None else tensor[rule.stack]))
+        return value if rule.source_shape is None else value.reshape(rule.source_shape)
+
+    slot = rule.slot(blank(tensor.shape))
+    shape = rule.source_shape or rule.op.inverse(slot).shape
+    return LazyTensor(shape, tensor.dtype, load)
+
+
+def _deferred(tensor: Any) -> LazyTensor:
+    """A tensor of any kind that has a shape, and that NumPy can read."""
+    dtype = getattr(tensor, "dtype", np.dtype(np.float32))
+    return LazyTensor(tuple(tensor.shape), np.dtype(dtype), lambda: np.asarray(tensor))
 
 
 def _tied(naming: Naming, rules: list[Rule], source: Mapping[str, Any]) -> tuple[list[Rule], set[str], list[str]]:
@@ -198,10 +187,10 @@ def _shape_problems(rules: list[Rule], source: Mapping[str, Any], targets: Mappi
         if rule.source not in source or rule.target not in targets:
             continue
         leaf = targets[rule.target]
-        want = rule.slot(np.lib.stride_tricks.as_strided(np.zeros(1), leaf.shape, (0,) * len(leaf.shape))).shape
+        want = rule.slot(blank(tuple(leaf.shape))).shape
         shape = tuple(source[rule.source].shape)
         try:
-            have = rule.op.forward(np.lib.stride_tricks.as_strided(np.zeros(1), shape, (0,) * len(shape))).shape
+            have = rule.op.forward(blank(shape)).shape
         except ValueError:
             have = None
         if have != want or rule.source_shape is not None and shape != rule.source_shape:
@@ -209,7 +198,8 @@ def _shape_problems(rules: list[Rule], source: Mapping[str, Any], targets: Mappi
     return problems
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a name is like one of the patterns (fnmatch)."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -1,14 +1,15 @@
 """A toy avatar in place of the real one, so that the commands are tested in a second."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from stableavatar_jax.convert import importing, inspecting, packing, parts
-from stableavatar_jax.weights.rules import LINEAR, Naming, Rule
+from stableavatar_jax.convert import importing, inspecting, options, packing, parts
+from stableavatar_jax.weights.table import LINEAR, Naming, Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Toy(nn.Module):
     """Stacked linear maps and a scale."""
 
     config: ToyConfig
+    compute: Any = None
 
     def setup(self):
         width, layers = self.config.width, self.config.layers
@@ -72,5 +74,6 @@ def toy(monkeypatch):
     """Puts the toy where the commands look for the avatar and for the tables."""
     for module in (importing, inspecting, packing):
         monkeypatch.setattr(module, "AvatarConfig", AvatarConfig)
-    monkeypatch.setattr(parts.avatar, "PARTS", dict.fromkeys(parts.NAMES, Toy))
-    monkeypatch.setattr(parts, "NAMINGS", {name: (naming(name),) for name in parts.NAMES})
+    monkeypatch.setattr(parts, "KNOWN", {"toy": AvatarConfig()})
+    monkeypatch.setattr(parts.avatar, "PARTS", dict.fromkeys(options.PARTS, Toy))
+    monkeypatch.setattr(parts, "NAMINGS", {name: (naming(name),) for name in options.PARTS})

@@ -1,6 +1,9 @@
 """The commands, end to end on a toy avatar: what they write, and that a failure writes nothing and fits one screen."""
 
+import hashlib
 import json
+import resource
+import shutil
 
 import ml_dtypes
 import numpy as np
@@ -8,7 +11,6 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from stableavatar_jax.checkpoint import iterate_params, save_params
-from stableavatar_jax.convert import importing
 from stableavatar_jax.convert.commands import main
 from tests.convert.conftest import ToyConfig, tensors
 from tests.weights import pth
@@ -55,8 +57,10 @@ def test_import_writes_a_part_its_config_and_nothing_else(run, tmp_path):
     pth.save(tmp_path / "w.pth", source | {"position_ids": np.arange(3)})
     status, out, _ = run("import --part dit --source w.pth --output models")
     assert status == 0
-    assert "ignored, no place in the model: position_ids" in out and "models/dit" in out and "float32" in out
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["config.json", "dit"]
+    assert "ignored, no place in the model: position_ids" in out
+    assert "models/dit.safetensors" in out and "float32" in out
+    files = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert files == ["config.json", "conversion.json", "dit.safetensors"]
     params = dict(iterate_params(tmp_path / "models" / "dit"))
     assert_array_equal(params["kernel"], np.stack([source[f"dit.{i}.weight"].T for i in range(2)]))
     assert_array_equal(params["scale"], source["dit.gamma"])
@@ -65,7 +69,8 @@ def test_import_writes_a_part_its_config_and_nothing_else(run, tmp_path):
 def test_a_second_part_is_added_and_the_whole_verified(run, tmp_path):
     import_all(run, tmp_path)
     names = {path.name for path in (tmp_path / "models").iterdir()}
-    assert names == {"config.json", "tokenizer.json", "dit", "vae", "umt5", "clip_vision", "wav2vec2"}
+    files = {f"{name}.safetensors" for name in ("dit", "vae", "umt5", "clip_vision", "wav2vec2")}
+    assert names == {"config.json", "conversion.json", "tokenizer.json"} | files
     status, out, _ = run("verify models")
     assert status == 0 and out.count("good") == 5 and "all finite" in out
 
@@ -121,16 +126,20 @@ def test_a_mismatch_is_listed_and_nothing_is_left(run, tmp_path):
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_failure_midway_leaves_what_was(run, tmp_path, monkeypatch, existing):
+def test_a_disk_that_fills_up_midway_leaves_what_was(run, tmp_path, existing):
     import_all(run, tmp_path, ("vae",)) if existing else None
     before = sorted(path.name for path in tmp_path.glob("models/*"))
-    pth.save(tmp_path / "dit.pth", tensors("dit"))
-
-    def full(*args, **options):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(importing, "save_params", full)
-    assert fails(run("import --part dit --source dit.pth --output models"), "no space left")
+    wide = ToyConfig(width=256)
+    pth.save(tmp_path / "dit.pth", tensors("dit", wide))
+    (tmp_path / "wide.py").write_text(PRESET.format(256))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limit[1]))
+        extra = "" if existing else " --config wide.py"
+        result = run("import --part dit --source dit.pth --output models" + extra)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert fails(result, "dit.safetensors: cannot be written" if not existing else "mismatch")
     assert sorted(path.name for path in tmp_path.glob("models/*")) == before
 
 
@@ -176,19 +185,57 @@ def test_a_tokenizer_given_or_missing(run, tmp_path):
 
 def test_import_refuses_before_it_needs_the_room(run, tmp_path, monkeypatch):
     pth.save(tmp_path / "dit.pth", tensors("dit"))
-    monkeypatch.setattr(importing.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 7}))
-    assert fails(run("import --part dit --source dit.pth --output models"), "GB free", "make room")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 7}))
+    assert fails(run("import --part dit --source dit.pth --output models"), "free; make room")
     assert not (tmp_path / "models").exists()
 
 
-def test_inspect_lists_and_guesses(run, tmp_path):
-    pth.save(tmp_path / "w.pth", tensors("vae"))
-    status, out, _ = run("inspect w.pth")
+def test_inspect_says_what_a_file_is(run, tmp_path):
+    source = tensors("vae")
+    pth.save(tmp_path / "w.pth", source)
+    status, out, _ = run("inspect w.pth --names")
     assert status == 0
-    assert "vae.0.weight  float32        4x4" in out and "3 tensors" in out
-    assert "it looks like vae (3 of its names are known, as in vae original)" in out
+    assert "vae.0.weight  float32        4x4" in out and "3 tensors" in out and "float32 (3)" in out
+    assert "it looks like vae, names of vae original, nearest to the toy model" in out
+    assert "3 of its 3 names are known; every tensor fits" in out
+    assert "vae.0.weight" not in run("inspect w.pth")[1]
+    del source["vae.1.weight"]
+    wrong = {"extra": np.ones(2, np.float32), "vae.0.weight": np.ones((4, 5), np.float32)}
+    pth.save(tmp_path / "w.pth", source | wrong)
+    out = run("inspect w.pth")[1]
+    assert "missing: vae.1.weight" in out and "unknown: extra" in out and "of another shape: vae.0.weight" in out
     pth.save(tmp_path / "other.pth", {"a": np.ones(2, np.float32)})
     assert "no part of the avatar" in run("inspect other.pth")[1]
+    pth.save(tmp_path / "dit.pth", tensors("dit"))
+    run("import --part dit --source dit.pth --output models")
+    assert "models/dit: 2 tensors" in run("inspect models")[1]
+
+
+def test_a_release_folder_comes_in_at_once(run, tmp_path):
+    release = tmp_path / "release"
+    for part in ("dit", "vae", "umt5", "clip_vision"):
+        (release / part).mkdir(parents=True)
+        pth.save(release / part / "weights.pth", tensors(part))
+    tokenizer(release / "xlm-roberta-large" / "tokenizer.json")
+    tokenizer(release / "google" / "umt5-xxl" / "tokenizer.json")
+    (release / "notes.pth").write_bytes(b"no weights")
+    status, out, _ = run("import --source release --output models")
+    assert status == 0 and "wav2vec2: not found in release" in out
+    names = {path.name for path in (tmp_path / "models").iterdir()}
+    assert names >= {"tokenizer.json", *(f"{part}.safetensors" for part in ("dit", "vae", "umt5", "clip_vision"))}
+    assert "dit: there already" in run("import --source release --output models")[1]
+    pth.save(release / "dit" / "second.pth", tensors("dit"))
+    assert fails(run("import --source release --output models"), "both hold dit; import one of them first: --part dit")
+    assert fails(run("import --source models --output more"), "no weights of the avatar in this folder")
+
+
+def test_the_record_says_where_weights_came_from(run, tmp_path):
+    file = pth.save(tmp_path / "w.pth", tensors("dit"))
+    run("import --part dit --source w.pth --output models")
+    entry = json.loads((tmp_path / "models" / "conversion.json").read_text())["dit"]
+    sha = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert entry["from"] == [{"file": "w.pth", "bytes": file.stat().st_size, "sha256": sha}]
+    assert entry["names"] == "dit original" and entry["dtype"] == "float32" and entry["made"].startswith("20")
 
 
 @pytest.mark.parametrize("command", ["inspect {}", "import --part dit --source {} --output models"])

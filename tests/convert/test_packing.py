@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 def test_a_packed_part_is_read_like_a_folder(folder, tmp_path, capsys):
     command = ["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "wav2vec2"]
     assert main(command) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "wav2vec2.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "conversion.json", "wav2vec2.safetensors"]
     (_, whole), (_, packed) = (load_part(d, model, "wav2vec2", dtype="float32") for d in (folder, tmp_path))
     rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), whole)
     jax.tree.map(np.testing.assert_array_equal, packed, rounded)
@@ -43,10 +43,25 @@ def test_a_damaged_or_foreign_file_is_refused(folder, tmp_path):
         load_part(tmp_path, model, "vae")
     file = tmp_path / "wav2vec2.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(Mistake, match="no readable weights"):
+    with pytest.raises(Mistake, match="truncated"):
         load_part(tmp_path, model, "wav2vec2")
 
 
 def test_pack_needs_the_part(folder, tmp_path, capsys):
     assert main(["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "vae"]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_random_weights_fit_the_model(tmp_path, capsys):
+    """What the README's walk begins with; two parts stand for all."""
+    command = ["random", "--config", "tiny", "--output", str(tmp_path / "model"), "--parts", "umt5", "wav2vec2"]
+    assert main(command) == 0
+    main(["verify", str(tmp_path / "model")])
+    assert capsys.readouterr().out.count("good") == 2
+    assert main(command) == 1 and "exists already" in capsys.readouterr().err
+    again = ["random", "--config", "tiny", "--output", str(tmp_path / "again"), "--parts", "wav2vec2"]
+    main([*again, "--seed", "1"])
+    file = "wav2vec2.safetensors"
+    assert (tmp_path / "again" / file).read_bytes() != (tmp_path / "model" / file).read_bytes()
+    main([*again, "--overwrite"])
+    assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()

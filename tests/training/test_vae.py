@@ -14,11 +14,12 @@ from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.config import AvatarConfig, VAEConfig
-from stableavatar_jax.packed import write_tensors
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.parts import vae as module
 from stableavatar_jax.training.parts.vae_loss import VAELossConfig, reconstruction_loss
+from stableavatar_jax.weights.directory import write_part
+from stableavatar_jax.weights.formats.tensors import lazy
 from tests.data import made
 from tests.training import tiny
 
@@ -127,7 +128,7 @@ def test_a_run_begins_with_packed_weights(tmp_path):
     """A shipped model has one file for each part in place of a folder."""
     _, params = load_part(None, MODEL, "vae", seed=7)
     write_config(tmp_path, MODEL)
-    write_tensors(tmp_path / "vae.safetensors", flatten_dict(jax.device_get(params), sep="/"))
+    write_part(tmp_path / "vae", {path: lazy(x) for path, x in flatten_dict(jax.device_get(params), sep="/").items()})
     config = module.VAETrainConfig(model=MODEL, checkpoint=tmp_path, mesh=MeshConfig(fsdp=1))
     state = runs.fresh_state(module.prepare(config))
     jax.tree.map(np.testing.assert_array_equal, state.params["vae"], params)

@@ -9,7 +9,9 @@ from numpy.testing import assert_array_equal
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.weights import rules
-from stableavatar_jax.weights.rules import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, Naming, Rule, flatten
+from stableavatar_jax.weights.formats.tensors import LazyTensor
+from stableavatar_jax.weights.rules import flatten
+from stableavatar_jax.weights.table import CONV1D, CONV2D, CONV3D, FLAT, KEEP, LINEAR, Naming, Rule
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,18 @@ def test_where_a_fused_stacked_weight_goes():
     assert_array_equal(params["layers"]["qkv"]["kernel"][1][:, d : 2 * d], source["layers.1.k.weight"].T)
 
 
-def test_dtype_and_arrays_to_fill():
-    made = {}
-
-    def empty(path, shape, dtype):
-        made[path] = np.empty(shape, dtype)
-        return made[path]
-
-    params, _ = load(tensors(), dtype=np.float16, empty=empty)
-    assert {path: id(array) for path, array in flatten(params).items()} == {path: id(a) for path, a in made.items()}
-    assert all(array.dtype == np.float16 for array in made.values())
+def test_a_stacked_parameter_is_made_a_layer_at_a_time():
+    reads = []
+    source = {}
+    for name, array in tensors().items():
+        source[name] = LazyTensor(array.shape, array.dtype, lambda name=name, array=array: reads.append(name) or array)
+    flat, _ = rules.loaded(NAMING, CONFIG, source, abstract(), dtype=np.float16)
+    assert not reads and all(tensor.dtype == np.float16 for tensor in flat.values())
+    pieces = flat["layers/qkv/kernel"].pieces()
+    first = next(pieces)
+    assert reads == [f"layers.0.{name}.weight" for name in "qkv"]
+    whole = np.stack([first, *pieces])
+    assert_array_equal(whole, load(tensors())[0]["layers"]["qkv"]["kernel"].astype(np.float16))
 
 
 def test_ignored_and_optional_tensors_are_reported():

@@ -15,7 +15,6 @@ from stableavatar_jax.compiling import quickly
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import PARTS, boxed_params
-from stableavatar_jax.packed import packed_file
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.run import Run, Step, assemble, load_weights
@@ -28,6 +27,7 @@ from stableavatar_jax.training.state import (
     make_optimizer,
 )
 from stableavatar_jax.training.state import learning_rate as rate_of
+from stableavatar_jax.weights.directory import has_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def prepare_parts(
     def load(run: Run, folder: Path) -> Params:
         drawn: Params = jax.jit(draw, compiler_options=quickly())(jax.random.key(config.seed))
         for name in PARTS.keys() & networks.keys():
-            if (folder / name).is_dir() or packed_file(folder / name):
+            if has_part(folder / name):
                 drawn[name] = load_weights(run, folder, name, boxed[name])
             else:
                 logger.warning("%s: no such weights; those of %s are drawn from the seed", folder / name, name)

@@ -15,10 +15,11 @@ from stableavatar_jax.weights.formats.pth import SAVE_AGAIN, Tensor, read_pth
 from stableavatar_jax.weights.formats.safetensors import looks_like, open_safetensors
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 
-__all__ = ["Mistake", "LazyTensor", "open_tensors"]
+WRAPPERS = ("module.", "model.diffusion_model.", "diffusion_model.", "model.")
 
 # What people hand over by mistake: the file's first bytes, what it is, and what to do.
 MISTAKEN = (
+    (b"GGUF", "a GGUF file, whose weights are rounded to few bits", "give the .safetensors or .pth they came from"),
     (b"version https://git-lfs", "a git-lfs pointer, not the weights", "fetch the file itself: git lfs pull"),
     (b"<", "a web page, not weights", "download the file itself (the link behind the download button)"),
     (b"\x80", "PyTorch's format from before 1.6 (or another pickle)", SAVE_AGAIN + " with a newer PyTorch"),
@@ -28,18 +29,37 @@ MISTAKEN = (
 )
 
 
-def open_tensors(path: Path | str, key: str | None = None) -> Mapping[str, LazyTensor]:
+def open_tensors(path: Path | str, key: str | None = None, *, unwrap: bool = True) -> dict[str, LazyTensor]:
     """The tensors of a weight file, or of a folder of shards, by name.
 
     A PyTorch file may hold more than weights. One rule finds them: the saved dict is taken if tensors stand in it,
-    else the one dict of tensors among its values (`state_dict`, `model`, ...); with several such dicts `key` says
-    which. Where every name starts with `module.` that prefix is dropped. Raises Mistake for anything that is
-    not weights, is damaged, or is ambiguous.
+    else the one dict of tensors below it (`state_dict`, `model`, `ema/shadow`, ...); with several such dicts `key`
+    says which. What wrappers put before every name (`module.`, `model.diffusion_model.`, ...) is dropped if
+    `unwrap`. Raises Mistake for anything that is not weights, is damaged, or is ambiguous.
     """
     path = Path(path)
     if not path.exists():
         raise Mistake.at(path, "no such file or folder", "check the path")
-    return _open_folder(path, key) if path.is_dir() else _open_file(path, key)
+    tensors = _open_folder(path, key) if path.is_dir() else _open_file(path, key)
+    return unwrapped(tensors) if unwrap else tensors
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that `open_tensors` reads: the file itself, or a folder's shards."""
+    if not path.is_dir():
+        return [path]
+    index = _index(path)
+    return sorted({path / name for name in _read_index(index).values()}) if index else _shards(path)
+
+
+def unwrapped(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """The tensors without what wrappers put before every name, and without torch.compile's `_orig_mod.` anywhere."""
+    found = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+    if len(found) != len(tensors):  # with and without it
+        found = dict(tensors)
+    while prefix := next((each for each in WRAPPERS if all(name.startswith(each) for name in found)), None):
+        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return found
 
 
 def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
@@ -66,10 +86,7 @@ def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
 
 def _weights(path: Path, saved: Any, key: str | None) -> dict[str, Tensor]:
     """The one dict of tensors in a saved object, by the rule of `open_tensors`."""
-    found = {}
-    if isinstance(saved, dict):
-        inner = {name: _tensors_of(value) for name, value in saved.items() if isinstance(name, str)}
-        found = {name: tensors for name, tensors in {"": _tensors_of(saved), **inner}.items() if tensors}
+    found = _dicts_of_tensors(saved)
     if not found:
         raise Mistake.at(path, f"a saved {type(saved).__name__.strip('_').lower()} without tensors by name", SAVE_AGAIN)
     if key is None and len(found) > 1:
@@ -78,31 +95,32 @@ def _weights(path: Path, saved: Any, key: str | None) -> dict[str, Tensor]:
         raise Mistake.at(path, f"several places hold tensors: {places}", f"say which, such as --key {largest!r}")
     if key is not None and key not in found:
         raise Mistake.at(path, f"no tensors at key {key!r}", f"there are some at {', '.join(map(repr, found))}")
-    tensors = next(iter(found.values())) if key is None else found[key]
-    if all(name.startswith("module.") for name in tensors):  # left there by DistributedDataParallel
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    return next(iter(found.values())) if key is None else found[key]
 
 
-def _tensors_of(value: Any) -> dict[str, Tensor]:
+def _dicts_of_tensors(value: Any, place: str = "", depth: int = 3) -> dict[str, dict[str, Tensor]]:
+    """{place: dict of tensors by name} of a saved object; dicts inside dicts are places joined by "/"."""
     if not isinstance(value, dict):
         return {}
-    return {name: tensor for name, tensor in value.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+    named = {name: item for name, item in value.items() if isinstance(name, str)}
+    here = {name: item for name, item in named.items() if isinstance(item, Tensor)}
+    found = {place: here} if here else {}
+    if depth:
+        for name, item in named.items():
+            found |= _dicts_of_tensors(item, f"{place}/{name}" if place else name, depth - 1)
+    return found
 
 
 def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
     """All shards of a folder as one: those its index names, else every file of the first suffix found."""
-    index = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.bin.index.json"))
-    if len(index) > 1:
-        found = f"it holds {len(index)} indexes: {', '.join(path.name for path in index)}"
-        raise Mistake.at(folder, found, "give a folder with one model in it")
-    places = _read_index(index[0]) if index else {}
+    index = _index(folder)
+    places = _read_index(index) if index else {}
     shards = sorted({folder / name for name in places.values()}) if index else _shards(folder)
     tensors: dict[str, LazyTensor] = {}
     owner: dict[str, Path] = {}
     for shard in shards:
         if not shard.is_file():
-            raise Mistake.at(shard, f"this shard is missing, {index[0].name} names it", "download it too")
+            raise Mistake.at(shard, f"this shard is missing, {index and index.name} names it", "download it too")
         for name, tensor in _open_file(shard, key).items():
             if name in tensors:
                 found = f"{owner[name].name} and {shard.name} both hold {name}"
@@ -110,9 +128,18 @@ def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
             tensors[name], owner[name] = tensor, shard
     for name, place in places.items():
         if owner.get(name) != folder / place:
-            found = f"tensor {name} is not in it, though {index[0].name} says so"
+            found = f"tensor {name} is not in it, though {index and index.name} says so"
             raise Mistake.at(folder / place, found, "download both again")
     return tensors
+
+
+def _index(folder: Path) -> Path | None:
+    """The index of a folder's shards, where there is one."""
+    found = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.bin.index.json"))
+    if len(found) > 1:
+        what = f"it holds {len(found)} indexes: {', '.join(path.name for path in found)}"
+        raise Mistake.at(folder, what, "give a folder with one model in it")
+    return found[0] if found else None
 
 
 def _read_index(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ The format's own library hands no float8 to NumPy and reads rather than maps, so
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ DTYPES = {
     "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
     "F8_E8M0": ml_dtypes.float8_e8m0fnu, "C64": np.complex64,
 }  # fmt: skip
+NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 LONGEST_HEADER = 100_000_000  # the format's own limit
 DAMAGED = "the file is damaged, download it again"
 
@@ -54,6 +56,40 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
         found = f"{what}: its tensors end at byte {start + end}, the file at {size}"
         raise Mistake.at(path, found, "download it again")
     return {name: _lazy(path, start, *_entry(path, name, entry)) for name, entry in header.items()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that a safetensors file holds beside its tensors; empty where it has none."""
+    with path.open("rb") as file:
+        held = json.loads(file.read(int.from_bytes(file.read(8), "little"))).get("__metadata__")
+    return {str(key): str(value) for key, value in held.items()} if isinstance(held, dict) else {}
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, LazyTensor],
+    metadata: Mapping[str, str] | None = None,
+    tell: Callable[[int], None] = lambda size: None,
+) -> None:
+    """Write a file, one piece of a tensor in memory at a time; `tell` hears of the bytes written.
+
+    Tensors lie in the order given, from a byte that 8 divides on, as the format asks.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in NAMES:
+            raise Mistake(f"{path}: tensor {name} is {tensor.dtype}, which safetensors files do not hold")
+        span = [end, end := end + tensor.nbytes]
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": span}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            for piece in tensor.pieces():
+                file.write(piece.reshape(-1).view(np.uint8).data)
+                tell(piece.nbytes)
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], tuple[int, int]]:

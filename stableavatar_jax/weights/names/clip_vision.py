@@ -3,7 +3,7 @@
 from functools import partial
 
 from stableavatar_jax.models.config import CLIPVisionConfig
-from stableavatar_jax.weights.rules import CONV2D, FLAT, KEEP, LINEAR, Naming, Op, Rule
+from stableavatar_jax.weights.table import CONV2D, FLAT, KEEP, LINEAR, Naming, Op, Rule
 
 WITHOUT_BATCH = Op(lambda x: x[0], lambda x: x[None])  # (1, tokens, D) -> [tokens, D]
 

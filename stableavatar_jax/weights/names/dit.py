@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig
-from stableavatar_jax.weights.rules import KEEP, LINEAR, Naming, Op, Rule
+from stableavatar_jax.weights.table import KEEP, LINEAR, Naming, Op, Rule
 
 SQUEEZE = Op(lambda x: x[0], lambda x: x[None])  # (1, n, D) -> [n, D]
 PATCH = Op(lambda x: x.reshape(x.shape[0], -1).T, lambda x: x.T)  # (D, C, f, h, w) -> [C f h w, D]

@@ -3,7 +3,7 @@
 from functools import partial
 
 from stableavatar_jax.models.config import UMT5Config
-from stableavatar_jax.weights.rules import KEEP, LINEAR, Naming, Rule
+from stableavatar_jax.weights.table import KEEP, LINEAR, Naming, Rule
 
 # Parameter of a layer, its name in layer i of Wan2.1's file (blocks.i.) and of transformers (encoder.block.i.layer.).
 LAYER = (

@@ -1,7 +1,7 @@
 """Wan2.1_VAE.pth: the names of the original release."""
 
 from stableavatar_jax.models.config import VAEConfig
-from stableavatar_jax.weights.rules import CONV2D, CONV3D, FLAT, Naming, Op, Rule
+from stableavatar_jax.weights.table import CONV2D, CONV3D, FLAT, Naming, Op, Rule
 
 POINTWISE = Op(lambda x: x.reshape(x.shape[:2]).T, lambda x: x.T)  # (out, in, 1, ...) -> [in, out]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from stableavatar_jax.models.config import Wav2Vec2Config
-from stableavatar_jax.weights.rules import CONV1D, FLAT, KEEP, LINEAR, Naming, Rule
+from stableavatar_jax.weights.table import CONV1D, FLAT, KEEP, LINEAR, Naming, Rule
 
 # Module of a layer and its PyTorch name (encoder.layers.i.).
 LAYER = (

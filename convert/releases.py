@@ -1,0 +1,70 @@
+"""Finding the parts of the avatar in a folder of released files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.weights.formats.files import open_tensors
+
+from . import parts
+from .options import PARTS, PartName
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")  # where a folder holds one part twice, the earlier counts
+DEEPEST = 3  # folders below the release's
+
+
+def find_parts(release: Path) -> dict[PartName, Path]:
+    """{part: its file or folder of shards}, told by tensor names; other files are passed over.
+
+    StableAvatar's transformer counts before a plain backbone, and safetensors before PyTorch's format in one folder.
+    Raises Mistake where two files hold one part.
+    """
+    found: dict[PartName, list[tuple[tuple[int, int], Path]]] = {}
+    for place in sorted(_candidates(release, DEEPEST)):
+        try:
+            tensors = open_tensors(place)
+        except Mistake:
+            continue  # other files of a release: tokenizers' caches, programs, tables
+        like = parts.nearest(tensors)
+        if like and len(like.missing) < like.known:
+            rank = (len(like.naming.fresh), _format(place))
+            found.setdefault(like.part.name, []).append((rank, place))
+    chosen: dict[PartName, Path] = {}
+    for name in PARTS:
+        if name in found:
+            best = min(rank for rank, _ in found[name])
+            places = [place for rank, place in found[name] if rank == best]
+            if len(places) > 1:
+                listed = " and ".join(map(str, places))
+                remedy = f"import one of them first: --part {name} --source {places[0]}"
+                raise Mistake.at(release, f"{listed} both hold {name}", remedy)
+            chosen[name] = places[0]
+    return chosen
+
+
+def find_tokenizer_in(release: Path) -> Path | None:
+    """UMT5's tokenizer.json in a folder of released files: in a folder named after it, or `tokenizer`."""
+    found = sorted(release.glob("**/tokenizer.json"), key=lambda path: len(path.parts))
+    return next(
+        (path for path in found if "umt5" in str(path.relative_to(release)) or path.parent.name == "tokenizer"), None
+    )
+
+
+def _candidates(folder: Path, depth: int) -> Iterator[Path]:
+    """Weight files, and folders whose shards are one set of weights."""
+    if not folder.is_dir():
+        raise Mistake.at(folder, "no such folder", "give the folder of the released files, or --part with one file")
+    names = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = [path for path in names if path.is_file() and path.suffix in SUFFIXES]
+    if any(path.name.endswith(".index.json") for path in names) or any("-of-" in path.stem for path in files):
+        yield folder
+        files = [path for path in files if "-of-" not in path.stem]
+    yield from files
+    if depth:
+        for path in names:
+            if path.is_dir():
+                yield from _candidates(path, depth - 1)
+
+
+def _format(place: Path) -> int:
+    return SUFFIXES.index(place.suffix) if place.is_file() else 0
