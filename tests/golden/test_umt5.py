@@ -32,8 +32,11 @@ def test_umt5(case):
 
     layers = inner["layers"]
     found = {"block_{i}": layers, "block_{i}_attn": layers["attention"], "block_{i}_ffn": layers["ffn"]}
-    found["pos_bias_{i}"] = layers.get("position_bias")
+    if not config.shared_bias:
+        found["pos_bias_{i}"] = layers["position_bias"]
     for name, value in found.items():
         for i in range(config.layers):
             if "mid/" + name.format(i=i) in case.tensors:
                 case.check("mid/" + name.format(i=i), value["__call__"][0][i])
+    for name in [n for n in case.tensors if config.shared_bias and n.startswith("mid/pos_bias")]:
+        case.check(name, inner["position_bias"]["__call__"][0])
