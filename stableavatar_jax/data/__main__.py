@@ -23,9 +23,9 @@ class InspectConfig:
     """Say what prepared clips, a data set or records hold, and show the clips with their masks."""
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """What prepare, build or precompute made, or clips as the release lays them out."""
+    """Folder that prepare, build or precompute made, or clips in the release's layout."""
     sheet: Path | None = Path("clips.png")
-    """PNG with frames of the clips, face red and lips green; None for no sheet."""
+    """PNG to write, with frames of the clips, face masks red and lip masks green; None writes none."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,16 +13,16 @@ MissingMasks = Literal["error", "skip", "ones"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipWindow:
-    """What a training window is. The defaults are the release's, but for `fit`."""
+    """How training windows are cut from clips. The defaults are the release's, except for `fit`."""
 
     frames: int = 81
-    """Video frames of a window, 4n + 1."""
+    """Number of video frames in a window, 4n + 1."""
     stride: int = 1
-    """Every how many-th frame of the clip is taken."""
+    """Step from one frame of the clip to the next one taken; 1 takes every frame."""
     sizes: tuple[tuple[int, int], ...] = ((512, 512), (480, 832), (832, 480))
-    """Rows and columns; a clip takes those nearest to its own proportions. Multiples of 16."""
+    """Rows and columns, multiples of 16; each clip gets the size nearest to its own proportions."""
     fit: Literal["cover", "stretch"] = "cover"
-    """How a clip is fitted to its size: `cover` crops what sticks out, `stretch` distorts (the release)."""
+    """How a clip is fitted to its size: `cover` crops it, `stretch` distorts it (the release)."""
     reference: Literal["window", "clip", "any"] = "window"
     """The reference picture: the first frame of the `window` (the release), the first of its `clip`, or `any` of the
     clip. With the last two a window far into a video need not begin with the head where the picture has it."""
@@ -54,16 +54,16 @@ class ClipWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """What the autoencoder sees of a clip."""
+    """How the autoencoder's training crops are cut from clips."""
 
     frames: int = 1
-    """Video frames in a row, 4n + 1; 1 for pictures."""
+    """Number of neighbouring video frames, 4n + 1; 1 for pictures."""
     size: int = 48
-    """Rows and columns, a multiple of 8; no larger than the clips."""
+    """Rows and columns of a crop, a multiple of 8 and no larger than the clips."""
     on_lips: float = 0.5
-    """Share of the crops that lie around the lips; the others lie anywhere."""
+    """Share of crops around the lips; the others lie anywhere."""
     cache: float = 4.0
-    """Gigabytes of decoded pictures that are kept in memory; what does not fit is decoded each time."""
+    """Gigabytes of decoded pictures kept in memory; the others are decoded each time."""
 
     def __post_init__(self):
         if self.frames < 1 or self.frames % 4 != 1:
@@ -76,18 +76,18 @@ class CropConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechConfig:
-    """What the audio encoder hears of a clip."""
+    """How the audio encoder's training windows are made from clips."""
 
     frames: int = 33
-    """Video frames of a window, 4n + 1; those of the DiT's windows, because features depend on all of their window."""
+    """Number of video frames in a window, 4n + 1: as many as in the DiT's windows, on which the features depend."""
     speed: tuple[float, float] = (0.9, 1.12)
-    """How much faster a window is played, and so how much higher, at least and at most."""
+    """Lowest and highest speed at which a window is played; the pitch rises with it."""
     disturbed: float = 0.8
-    """Share of windows that get noise, rooms, filters and such (`data.sounds`)."""
+    """Share of windows with noise, rooms, filters and the like (`data/sources/sounds.py`)."""
     ending: float = 0.1
-    """Share of windows in which the sound ends, as the last of a recording does."""
+    """Share of windows whose sound ends early, like the last window of a recording."""
     phonemes: int = 64
-    """Classes of phonemes: silence, the most frequent first letters, and one for the rest."""
+    """Number of phoneme classes: silence, the most frequent first letters, and one for all others."""
 
     def __post_init__(self):
         if self.frames < 5 or self.frames % 4 != 1:
@@ -100,14 +100,14 @@ class SpeechConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureConfig:
-    """What the image encoder sees of a clip."""
+    """How the image encoder's training pictures are taken from clips."""
 
     frames: int = 4
-    """Frames of a clip, evenly spaced, of which one is drawn each time; all are kept in memory."""
+    """Number of evenly spaced frames of a clip that are kept in memory; one is drawn each time."""
     shift: int = 6
-    """Pixels by which a picture is moved at most, each way; its edge is repeated."""
+    """Largest shift of a picture in pixels, in each direction; the edge is repeated."""
     light: float = 0.15
-    """Largest change of brightness, contrast and each colour: 0.15 is 15 per cent of what there is."""
+    """Largest relative change of brightness, contrast and each colour: 0.15 is 15 per cent."""
 
     def __post_init__(self):
         if self.frames < 1 or self.shift < 0 or not 0 <= self.light < 1:

@@ -1,4 +1,4 @@
-"""What a folder of training data holds, in words, and a sheet of its pictures with the masks over them."""
+"""Describes a folder of training data, and draws a sheet of its pictures with the masks over them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def describe_records(folder: Path) -> str:
 
 
 def contact_sheet(clips: Sequence[Clip], rows: int = 12, columns: int = 6) -> Image.Image:
-    """Frames spread over each clip, its face mask red and its lip mask green; a missing mask leaves a frame grey."""
+    """Evenly spaced frames of each clip, face masks red and lip masks green; a frame without its mask is grey."""
     shown = [clips[number] for number in np.linspace(0, len(clips) - 1, min(rows, len(clips))).astype(int)]
     sheet = Image.new("RGB", (columns * TILE, len(shown) * (TILE + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)

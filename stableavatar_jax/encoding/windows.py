@@ -28,7 +28,7 @@ class ClipSource:
         """A batch holds the number of its text in here."""
         self.tally = tally or Tally()
         self.numbers: list[int] = []
-        """Of the clips used."""
+        """Numbers of the clips that are used."""
         for number, entry in enumerate(clips.entries):
             try:
                 check_window(entry["id"], entry["frames"], config)

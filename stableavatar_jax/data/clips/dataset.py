@@ -38,15 +38,15 @@ class BuildConfig:
     """Pack clips into one data set (ArrayRecord)."""
 
     source: Path
-    """What `prepare` made, a folder of clips as the release lays them out, or a .txt with a path a line."""
+    """Folder that `prepare` made, folder of clips in the release's layout, or .txt file with one path per line."""
     output: Path
-    """Folder for the data set; must not exist."""
+    """New folder for the data set."""
     kind: Kind | None = None
-    """Of clips whose path has none of speech, singing and dancing; by default those are errors."""
+    """Kind of the clips whose path contains none of speech, singing and dancing; without it they are errors."""
     on_bad: OnBad = "error"
-    """A clip that cannot be used ends the build, or is left out, counted and logged."""
+    """Whether a clip that cannot be used ends the build, or is left out, counted and logged."""
     missing_masks: MissingMasks = "error"
-    """The same where masks are missing; `ones` takes such clips, and training must ask for `ones` again."""
+    """The same for a clip without masks; `ones` takes it, and training must be given `ones` again."""
 
 
 class Clips(FileReaderBuilder):

@@ -42,21 +42,22 @@ class PrepareConfig:
     """Find faces, cut out the sound and measure the quality of raw clips."""
 
     source: Path
-    """Folder of videos, searched through, or a .txt with a path a line. A path says speech, singing or dancing."""
+    """Folder of videos (subfolders included), or .txt file with one path per line. Paths name the kind: speech,
+    singing or dancing."""
     output: Path
     """Folder for the prepared clips."""
     detector: Path
-    """face_detection_short_range.tflite"""
+    """MediaPipe's face detector, face_detection_short_range.tflite."""
     landmarks: Path
-    """face_landmark.tflite"""
+    """MediaPipe's landmark model, face_landmark.tflite."""
     vocals: Path | None = None
-    """Folder of voices already separated from music, NAME.wav for NAME.mp4; clips without one keep their sound."""
+    """Folder of voices separated from the music, NAME.wav for NAME.mp4; other clips keep their own sound."""
     grow: float = 0.1
-    """Share by which masks reach beyond the face and the lips."""
+    """Share by which masks are larger than the face and the lips."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Clips worked on at once."""
+    """Number of clips worked on at once."""
     on_bad: OnBad = "skip"
-    """A clip that cannot be read is left out and reported, or ends the run."""
+    """Whether a clip that cannot be read is left out and reported, or ends the run."""
     limits: Limits = field(default_factory=Limits)
 
 

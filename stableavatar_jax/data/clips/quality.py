@@ -43,7 +43,7 @@ class Quality:
     loudness: float
     """Root mean square of the sound in dBFS."""
     mouth: float
-    """Spread of the opening of the mouth, as a share of the face's height."""
+    """Standard deviation of the mouth's opening, as a share of the face's height."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +51,25 @@ class Limits:
     """What a clip must keep to be used. The report has all measures, so other limits need no new preparation."""
 
     fps: tuple[float, float] = (23.9, 31.0)
-    """Frames a second, lowest and highest."""
+    """Lowest and highest frame rate, in frames a second."""
     seconds: float = 2.0
-    """Shortest clip."""
+    """Shortest clip, in seconds."""
     uneven: float = 0.06
-    """Seconds; frames of uneven length drift from the sound."""
+    """Largest error of a frame's time, in seconds; uneven frames drift away from the sound."""
     cuts: int = 0
-    """Most cuts."""
+    """Largest number of cuts."""
     face_found: float = 0.95
     """Smallest share of frames with a face."""
     face_score: float = 0.8
-    """Least mean score of the face."""
+    """Lowest mean score of the face."""
     face_height: float = 0.08
     """Smallest face, as a share of the picture's height."""
     background: float = 4.0
-    """Most change along the borders, in grey levels: a camera that moves."""
+    """Largest change along the borders, in grey levels; a moving camera changes them."""
     loudness: float = -50.0
-    """Quietest sound, dBFS."""
+    """Lowest loudness of the sound, in dBFS."""
     mouth: float = 0.004
-    """Least spread of the mouth's opening: it does not move."""
+    """Lowest standard deviation of the mouth's opening, as a share of the face's height."""
 
     def faults(self, found: Quality) -> list[str]:
         """What is wrong with a clip, in words; nothing where it may be used."""

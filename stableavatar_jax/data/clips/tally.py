@@ -47,7 +47,7 @@ class Tally:
         if name in self._told:
             return
         self._told.add(name)
-        LOG.warning("%s: %d masks are missing and taken as all ones, as asked", name, masks)
+        LOG.warning("%s: %d masks are missing and taken as all ones", name, masks)
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.most_common())

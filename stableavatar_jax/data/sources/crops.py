@@ -67,7 +67,7 @@ class CropSource:
         self.config, self.tally = config, tally or Tally()
         self.clips, self.decoded = clips, DecodedClips(clips, config.cache)
         self.numbers: list[int] = []
-        """Of the clips used."""
+        """Numbers of the clips that are used."""
         for number, entry in enumerate(clips.entries):
             if entry["frames"] >= config.frames and min(entry["height"], entry["width"]) >= config.size:
                 self.numbers.append(number)

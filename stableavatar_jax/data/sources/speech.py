@@ -108,7 +108,7 @@ class SpeechSource:
         self.classes = classes(self.speech, config.phonemes)
 
     def samples(self, fps: float) -> int:
-        """Of a window, as sampling cuts it (`media.window_sound`)."""
+        """Number of samples in a window, as sampling cuts it (`media.window_sound`)."""
         return round(self.config.frames * SAMPLE_RATE / fps)
 
     @property

@@ -56,7 +56,7 @@ def sound_range(start: int, length: int, fps: float) -> tuple[int, int]:
 
 
 def window_starts(frames: int, config: ClipWindow, windows: int, rng: np.random.Generator | None = None) -> list[int]:
-    """Where up to so many windows of a clip begin: spread evenly from its first frame to its last, or drawn."""
+    """Where up to so many windows of a clip begin: evenly spaced from its first frame to its last, or drawn."""
     room = frames - config.span
     if room < 0:
         return []
