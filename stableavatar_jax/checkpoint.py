@@ -7,7 +7,6 @@ while it is written; and uncompressed, because compression takes off 7% of float
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
-from jax.experimental import multihost_utils
 
+from stableavatar_jax import hosts
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.locks import hidden
 from stableavatar_jax.models.avatar import abstract_params, part, settled
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
@@ -27,11 +27,11 @@ from stableavatar_jax.sharding import initialise
 from stableavatar_jax.weights.directory import open_part, part_file
 from stableavatar_jax.weights.formats.safetensors import open_safetensors
 from stableavatar_jax.weights.formats.tensors import LazyTensor
+from stableavatar_jax.whole import whole
 
 Tree = dict[str, Any]
 
 CHUNK_BYTES = 32 << 20
-
 
 
 def save_params(folder: Path, params: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -41,21 +41,12 @@ def save_params(folder: Path, params: Mapping[str, Any], *, overwrite: bool = Fa
     process calls this with its shards of the same tree. Raises Mistake where the folder exists already.
     """
     folder = folder.absolute()
-    if folder.exists() and not overwrite:
-        raise Mistake(f"{folder} exists already; pass --overwrite to replace it")
     params = dict(params)
     chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), params)
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        _remove(partial)
-        with _quiet(), _checkpointer() as checkpointer:
-            checkpointer.save(partial, ocp.args.PyTreeSave(params, save_args=chunked))
-        if jax.process_index() == 0:
-            _replace(folder, partial)
-    finally:
-        _remove(partial)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"saved {folder}")
+    ours = whole(folder, folder=True, replace=overwrite) if hosts.is_first() else contextlib.nullcontext()
+    with ours, _quiet(), _checkpointer() as checkpointer:
+        checkpointer.save(hidden(folder), ocp.args.PyTreeSave(params, save_args=chunked))
+    hosts.meet(f"saved {folder}")
 
 
 def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None, shardings: Any = None) -> Tree:
@@ -167,35 +158,16 @@ def _reading(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax warns on every save that there is no database to merge; that form is not used on purpose."""
+    """Orbax warns on every save that there is no database to merge (that form is not used on purpose), and prints the
+    traceback of every error that it raises.
+    """
     logger = logging.getLogger("absl")
-    only_errors = lambda record: record.levelno >= logging.ERROR  # noqa: E731
-    logger.addFilter(only_errors)
+    nothing = lambda record: False  # noqa: E731
+    logger.addFilter(nothing)
     try:
         yield
     finally:
-        logger.removeFilter(only_errors)
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove(partial: Path) -> None:
-    """Remove a half-written folder, and orbax's own temporary one beside it."""
-    if jax.process_index() == 0:
-        for leftover in partial.parent.glob(f"{partial.name}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        logger.removeFilter(nothing)
 
 
 def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Weights in a model directory: they come back equal, in the dtype and sharding asked for, or not at all."""
 
+import errno
 import shutil
 
 import jax
@@ -9,9 +10,10 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 from numpy.testing import assert_array_equal
 
-from stableavatar_jax import checkpoint
+from stableavatar_jax import checkpoint, whole
 from stableavatar_jax.checkpoint import check_params, iterate_params, load_params, save_params, saved_params
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.trees import flatten
 
 
 def tree():
@@ -65,7 +67,7 @@ def test_params_come_in_the_sharding_asked_for(folder):
 
 
 def test_one_leaf_at_a_time(folder):
-    assert_equal(dict(iterate_params(folder)), checkpoint._flatten(tree()))
+    assert_equal(dict(iterate_params(folder)), flatten(tree()))
     assert saved_params(folder)["layers/kernel"].shape == (3, 4, 5)
 
 
@@ -123,8 +125,8 @@ def test_a_failed_save_leaves_what_was(tmp_path, monkeypatch, existing):
         save_params(tmp_path / "dit", tree())
     with pytest.raises(ValueError):
         save_params(tmp_path / "dit", {"good": np.ones(3), "bad": np.ones((0, 3))}, overwrite=True)
-    monkeypatch.setattr(checkpoint, "_replace", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
-    with pytest.raises(OSError, match="full"):
+    monkeypatch.setattr(whole, "_rename", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(Mistake, match="dit: cannot be written .No space left"):
         save_params(tmp_path / "dit", {"a": np.ones(3)}, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == (["dit"] if existing else [])
     if existing:

@@ -1,20 +1,21 @@
 """The video file: frames are written as they are made, with the recording; the file is complete or absent."""
 
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
 import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.media.pixels import postprocess
 from stableavatar_jax.media.sound import Sound, open_sound
 from stableavatar_jax.shapes import Float, UInt8
+from stableavatar_jax.whole import whole
 
 AAC_FRAME = 1024
 """Samples in an AAC frame. The last one is always whole, and decoders differ in whether they cut it where it ends."""
@@ -48,7 +49,11 @@ class VideoWriter:
         sound: Path | Sound | None = None,
         crf: int = 18,
     ):
-        """`crf` is x264's quality: 18 cannot be told from the frames, 23 is half the size."""
+        """`crf` is x264's quality: 18 cannot be told from the frames, 23 is half the size. Raises Mistake for a frame
+        or a name that no such video has.
+        """
+        if path.suffix.lower() != ".mp4":
+            raise Mistake(f"{path}: the video is an MP4; give it a name that ends in .mp4")
         if height % 2 or width % 2:
             raise Mistake(f"{height}x{width}: H.264 with yuv420p colours needs an even height and width")
         self.path = path
@@ -58,15 +63,15 @@ class VideoWriter:
         self.crf = crf
         self.frames = 0
         """Frames written so far."""
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
 
     def __enter__(self) -> "VideoWriter":
-        with ExitStack() as opened, self._explained():
-            _check_output(self.path)
+        with ExitStack() as opened, explained(self.path):
             sound = opened.enter_context(open_sound(self.sound)) if isinstance(self.sound, Path) else self.sound
-            opened.callback(self._part.unlink, missing_ok=True)
-            self._part.touch()  # now, not with the first packet: a path of no use is found out at once
-            self._file = av.open(self._part, "w", format="mp4", options={"movflags": "+faststart"})
+            inputs = [self.sound] if isinstance(self.sound, Path) else []
+            partial = opened.enter_context(whole(self.path, inputs=inputs))
+            partial.touch()  # now, not with the first packet: a path of no use is found out at once
+            # Absolute, or FFmpeg takes what stands before a colon for a protocol.
+            self._file = av.open(partial.absolute(), "w", format="mp4", options={"movflags": "+faststart"})
             opened.callback(self._abandon)
             self._pictures = self._file.add_stream("libx264", rate=self.fps, options={"crf": str(self.crf)})
             self._pictures.height, self._pictures.width, _ = self.shape
@@ -82,7 +87,7 @@ class VideoWriter:
         """Append frames of the writer's height and width, uint8 or float in -1..1 (see `postprocess`)."""
         if frames.shape[1:] != self.shape:
             raise Mistake(f"{self.path}: frames of shape {frames.shape[1:]} given to a video of {self.shape}")
-        with self._explained():
+        with explained(self.path):
             for pixels in frames if frames.dtype == np.uint8 else postprocess(frames):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
                 frame = frame.reformat(
@@ -94,33 +99,27 @@ class VideoWriter:
             if self._track:  # sound keeps up with the pictures, so that neither waits in memory for the other
                 self._file.mux(self._track.encode(self.frames / self.fps))
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._opened:  # closes all, and removes the hidden file where it was not renamed
-            if kind is None:
-                self._finish()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._opened.__exit__(kind, error, trace)  # closes all, and removes what was written
+            return
+        with self._opened:
+            self._finish()
 
     def _finish(self) -> None:
         if not self.frames:
             raise Mistake(f"{self.path}: no frames were written, so there is no video")
-        with self._explained():
+        with explained(self.path):
             self._file.mux(self._pictures.encode(None))
             if self._track:
                 self._file.mux(self._track.encode(self.frames / self.fps, last=True))
             self._file.close()
-            self._part.replace(self.path)
 
     def _abandon(self) -> None:
         with suppress(OSError):  # the error that led here is the one to report
             self._file.close()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:  # of the file system; PyAV raises them by the same names
-            raise Mistake(
-                f"{self.path}: cannot be written ({error.strerror}); make room, or choose a folder you may write to"
-            ) from error
 
 
 class _SoundTrack:
@@ -171,12 +170,3 @@ class _SoundTrack:
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self.layout)
         frame.sample_rate = rate
         return frame
-
-
-def _check_output(path: Path) -> None:
-    if path.suffix.lower() != ".mp4":
-        raise Mistake(f"{path}: the video is an MP4; give it a name that ends in .mp4")
-    if path.is_dir():
-        raise Mistake(f"{path}: is a folder; give the video a name of its own")
-    if not path.parent.is_dir():
-        raise Mistake(f"{path}: there is no folder {path.parent}; make it first")

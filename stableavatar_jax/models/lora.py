@@ -13,10 +13,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.shapes import Array, Float, Key
+from stableavatar_jax.trees import flatten, unflatten
 
 Tree = dict[str, Any]
 
@@ -27,7 +27,7 @@ def targets(params: Mapping[str, Any]) -> dict[str, Any]:
 
     The patch embedding is a convolution in the release, and gets none.
     """
-    flat = traverse_util.flatten_dict(dict(params), sep="/")
+    flat = flatten(params)
     kernels = {path.removesuffix("/kernel"): leaf for path, leaf in flat.items() if path.endswith("/kernel")}
     return {path: leaf for path, leaf in kernels.items() if "audio" not in path and path != "patch_embedding"}
 
@@ -51,7 +51,7 @@ def init(key: Key[Array, ""], params: Mapping[str, Any], config: LoRAConfig) -> 
         }
         for name, (value, axes) in factors.items():
             flat[f"{path}/{name}"] = boxed.replace_boxed(value).replace(names=axes) if kernel is not boxed else value
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return unflatten(flat)
 
 
 def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0) -> Tree:
@@ -59,8 +59,8 @@ def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0
 
     Raises ValueError where the LoRA has factors for a map that the params do not have, or of another size.
     """
-    flat = traverse_util.flatten_dict(dict(params), sep="/")
-    factors = traverse_util.flatten_dict(dict(lora), sep="/")
+    flat = flatten(params)
+    factors = flatten(lora)
     for path in sorted({name.rpartition("/")[0] for name in factors}):
         down, up, own = (jnp.asarray(factors[f"{path}/{name}"], jnp.float32) for name in ("down", "up", "scale"))
         kernel = flat.get(f"{path}/kernel")
@@ -69,7 +69,7 @@ def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0
             have = "no such map" if kernel is None else f"a kernel {tuple(kernel.shape)}"
             raise ValueError(f"the LoRA has factors for {path} of shape {want}, the model has {have}")
         flat[f"{path}/kernel"] = (kernel + scale * product(down, up, own)).astype(kernel.dtype)
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return unflatten(flat)
 
 
 def split(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0) -> Tree:
