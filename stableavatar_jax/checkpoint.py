@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
 
 from stableavatar_jax import hosts
 from stableavatar_jax.errors import Mistake
@@ -24,6 +23,7 @@ from stableavatar_jax.models.avatar import abstract_params, part, settled
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.sharding import initialise
+from stableavatar_jax.trees import flatten, unflatten
 from stableavatar_jax.weights.directory import open_part, part_file
 from stableavatar_jax.weights.formats.safetensors import open_safetensors
 from stableavatar_jax.weights.formats.tensors import LazyTensor
@@ -69,8 +69,8 @@ def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None,
     target = jax.tree.map(wanted, abstract, sharding)
     if file := part_file(folder):
         tensors = open_safetensors(file)
-        flat = {path: _placed(tensors[path], want) for path, want in _flatten(target).items()}
-        return traverse_util.unflatten_dict(flat, sep="/")
+        flat = {path: _placed(tensors[path], want) for path, want in flatten(target).items()}
+        return unflatten(flat)
     largest = max(leaf.size * leaf.dtype.itemsize for leaf in saved_params(folder).values())
     args = ocp.args.PyTreeRestore(target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
     with _reading(folder), _checkpointer(read_at_once=largest) as checkpointer:
@@ -79,7 +79,7 @@ def load_params(folder: Path, abstract: Mapping[str, Any], *, dtype: Any = None,
 
 def check_params(folder: Path, abstract: Mapping[str, Any]) -> None:
     """Raise Mistake with every path and shape in which a folder's weights differ from the abstract tree's."""
-    have, want = saved_params(folder), _flatten(abstract)
+    have, want = saved_params(folder), flatten(abstract)
     problems = [f"{path} is missing" for path in sorted(want.keys() - have.keys())]
     problems += [f"{path} has no place in the model" for path in sorted(have.keys() - want.keys())]
     problems += [
@@ -104,7 +104,7 @@ def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
         open_part(folder)  # says what is missing
     with _reading(folder), _checkpointer() as checkpointer:
         tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
-        return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in _flatten(tree).items()}
+        return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flatten(tree).items()}
 
 def load_part(
     directory: Path | None, model: AvatarConfig, name: str, *, dtype: str = "float32",
@@ -168,7 +168,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(nothing)
-
-
-def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return traverse_util.flatten_dict(dict(tree), sep="/")

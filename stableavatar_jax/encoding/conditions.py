@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Bool, Float
+from stableavatar_jax.weights.formats.safetensors import write_safetensors
+from stableavatar_jax.weights.formats.tensors import lazy
 from stableavatar_jax.whole import whole
 
 
@@ -32,9 +33,9 @@ class Conditions:
 
 def save_conditions(path: Path, conditions: Conditions, about: dict[str, Any]) -> None:
     """Write conditions as safetensors; `about` says what video they are for. Raises Mistake where that fails."""
-    arrays = {each.name: np.ascontiguousarray(getattr(conditions, each.name)) for each in fields(Conditions)}
-    with whole(path) as partial:
-        save_file(arrays, partial, {key: json.dumps(value) for key, value in about.items()})
+    tensors = {each.name: lazy(getattr(conditions, each.name)) for each in fields(Conditions)}
+    with whole(path, space=sum(tensor.nbytes for tensor in tensors.values())) as partial:
+        write_safetensors(partial, tensors, {key: json.dumps(value) for key, value in about.items()})
 
 
 def load_conditions(path: Path, about: dict[str, Any]) -> Conditions:

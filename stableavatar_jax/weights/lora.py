@@ -14,10 +14,14 @@ import numpy as np
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import DiTConfig
+from stableavatar_jax.trees import flatten, unflatten
 from stableavatar_jax.weights.formats.files import open_tensors
+from stableavatar_jax.weights.formats.safetensors import write_safetensors
+from stableavatar_jax.weights.formats.tensors import lazy
 from stableavatar_jax.weights.names.dit import rules as dit_rules
-from stableavatar_jax.weights.rules import Tree, flatten, unflatten
+from stableavatar_jax.weights.rules import Tree
 from stableavatar_jax.weights.table import LINEAR, Rule
+from stableavatar_jax.whole import whole
 
 PREFIX = "lora_transformer__"
 KINDS = ("lora_down.weight", "lora_up.weight", "alpha")
@@ -73,9 +77,8 @@ def export_lora(lora: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
 
 def save_lora(path: Path, lora: Mapping[str, Any]) -> None:
     """Write a LoRA tree as a safetensors file in the release's format."""
-    from safetensors.numpy import save_file  # here, because a machine that only trains may lack it
-
-    save_file(dict(export_lora(lora)), path)
+    with whole(path) as partial:
+        write_safetensors(partial, {name: lazy(tensor) for name, tensor in export_lora(lora)})
 
 
 def _table(layers: int) -> dict[str, Rule]:

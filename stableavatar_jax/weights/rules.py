@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from flax import traverse_util
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.trees import flatten, unflatten
 from stableavatar_jax.weights.formats.tensors import LazyTensor, lazy
 from stableavatar_jax.weights.table import Naming, Rule, blank
 
@@ -25,16 +25,6 @@ class Report:
     ignored: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
-
-
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dict -> {path joined by "/": leaf}."""
-    return traverse_util.flatten_dict(dict(tree), sep="/")
-
-
-def unflatten(flat: Mapping[str, Any]) -> Tree:
-    """{path joined by "/": leaf} -> nested dict."""
-    return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
 def choose(namings: Iterable[Naming], config: Any, names: Iterable[str]) -> Naming:
