@@ -1,12 +1,14 @@
 """Who can stand before the camera: every look a character can have, drawn at random from a seed."""
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 Colour = tuple[int, int, int]
+T = TypeVar("T")
 
 SKINS: tuple[Colour, ...] = (
     (255, 224, 196), (244, 204, 168), (232, 184, 140), (214, 162, 116), (186, 130, 88), (152, 100, 66), (118, 76, 50),
@@ -131,12 +133,29 @@ _GARMENT = {
 }  # fmt: skip
 
 
+class _Dice(NamedTuple):
+    """Random choices of one generator."""
+
+    rng: np.random.Generator
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def within(self, low: float, high: float) -> float:
+        """A number between two."""
+        return float(self.rng.uniform(low, high))
+
+    def chance(self, share: float) -> bool:
+        """Whether something is so that is so with this probability."""
+        return bool(self.rng.random() < share)
+
+
 def draw_character(seed: int) -> Character:
     """The character of a seed; equal seeds give equal looks."""
     rng = np.random.default_rng((0xC4A2, seed))
-    pick = lambda options: options[int(rng.integers(len(options)))]  # noqa: E731
-    within = lambda low, high: float(rng.uniform(low, high))  # noqa: E731
-    chance = lambda share: bool(rng.random() < share)  # noqa: E731
+    dice = _Dice(rng)
+    pick, within, chance = dice.pick, dice.within, dice.chance
 
     animal = chance(0.4)
     looks: dict[str, Any] = {"species": pick(ANIMALS) if animal else "person"}
@@ -175,31 +194,39 @@ def draw_character(seed: int) -> Character:
         beard=not animal and chance(0.12),
         freckles=not animal and chance(0.12),
         lashes=chance(0.35),
-        head_x=0.5 + within(-0.035, 0.035),
-        head_y=within(0.45, 0.49),
-        head_width=half_width,
-        head_height=half_width * within(1.06, 1.2) if not animal else half_width * within(0.98, 1.08),
-        jaw=within(0.1, 1.0),
-        shoulders=within(0.36, 0.5),
-        eye_size=within(0.042, 0.062),
-        eye_gap=half_width * within(0.40, 0.48),
-        eye_y=within(0.06, 0.10),
-        eye_shape=within(0.8, 1.25),
-        brow_thickness=within(0.010, 0.022),
-        brow_tilt=within(-0.25, 0.25),
-        nose_size=within(0.022, 0.04),
-        nose_style=int(rng.integers(3)),
-        ear_size=within(0.05, 0.075),
-        mouth_y=within(0.44, 0.50),
-        mouth_width=within(0.112, 0.142),
-        mouth_height=within(0.15, 0.185),
-        lip_thickness=within(0.014, 0.024),
-        smile=within(-0.006, 0.022),
-        blush=within(0, 0.5) if chance(0.5) else 0.0,
-        light=within(-1, 1),
-        shade=within(0.05, 0.28),
-        warmth=within(-1, 1),
+        **_draw_shape(dice, half_width, animal),
     )
+
+
+def _draw_shape(dice: _Dice, half: float, animal: bool) -> dict[str, Any]:
+    """Where and how large the parts of a face are, and its light; `half` is half the head's width."""
+    within, chance = dice.within, dice.chance
+    return {
+        "head_x": 0.5 + within(-0.035, 0.035),
+        "head_y": within(0.45, 0.49),
+        "head_width": half,
+        "head_height": half * within(1.06, 1.2) if not animal else half * within(0.98, 1.08),
+        "jaw": within(0.1, 1.0),
+        "shoulders": within(0.36, 0.5),
+        "eye_size": within(0.042, 0.062),
+        "eye_gap": half * within(0.40, 0.48),
+        "eye_y": within(0.06, 0.10),
+        "eye_shape": within(0.8, 1.25),
+        "brow_thickness": within(0.010, 0.022),
+        "brow_tilt": within(-0.25, 0.25),
+        "nose_size": within(0.022, 0.04),
+        "nose_style": int(dice.rng.integers(3)),
+        "ear_size": within(0.05, 0.075),
+        "mouth_y": within(0.44, 0.50),
+        "mouth_width": within(0.112, 0.142),
+        "mouth_height": within(0.15, 0.185),
+        "lip_thickness": within(0.014, 0.024),
+        "smile": within(-0.006, 0.022),
+        "blush": within(0, 0.5) if chance(0.5) else 0.0,
+        "light": within(-1, 1),
+        "shade": within(0.05, 0.28),
+        "warmth": within(-1, 1),
+    }
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
