@@ -83,7 +83,7 @@ def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> s
     lines = [f"{file}: {_size(flat)} in {stored}, from {len(tensors)} tensors named as in {naming.name}", *notes]
     lines += [f"ignored, no place in the model: {tensor}" for tensor in report.ignored]
     lines += [f"absent from the file, set to zero: {tensor}" for tensor in report.absent]
-    lines += [f"absent from the file, born anew: {path}" for path in report.fresh]
+    lines += [f"absent from the file, initialised: {path}" for path in report.fresh]
     if needs_tokenizer and not (output / TOKENIZER).exists():
         lines.append(f"no {TOKENIZER} lies beside {source}: copy it to {output / TOKENIZER}, prompts need it")
     return "\n".join(lines)
@@ -92,7 +92,7 @@ def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> s
 def import_release(source: Path, output: Path, wishes: Wishes) -> Iterator[str]:
     """Bring in every part that a folder of released files holds, and say what was done with each file.
 
-    Files are told by their tensors' names. A part that is there already is passed over unless it is to be replaced.
+    Files are recognised by their tensors' names. A part that is there already is kept, unless it is to be replaced.
     Raises Mistake where two files hold one part, or none holds any.
     """
     found = find_parts(source)

@@ -50,7 +50,7 @@ def draw(
 ) -> Iterator[Path]:
     """Write a model directory of a preset's sizes with weights as its networks' initialisers draw them.
 
-    It gives noise, not videos: it is there to try every command, and to train from. A part is in memory as a whole.
+    Its videos show noise: it serves as a smoke test of every command, and to train from. Memory holds one whole part.
     """
     model = load_preset(preset, AvatarConfig)
     for name in chosen:

@@ -24,7 +24,7 @@ FILE = "conversion.json"
 def recorded(
     folder: Path, result: str, sources: Sequence[Path], tensors: Mapping[str, LazyTensor], **facts: Any
 ) -> Iterator[Callable[[int], None]]:
-    """Gives what moves the progress bar by bytes; afterwards `folder/conversion.json` has an entry for `result`.
+    """Gives a function that moves the progress bar by bytes; then `folder/conversion.json` has an entry for `result`.
 
     The entry says when it was made, in how many seconds, from which files (their SHA-256 is taken meanwhile, in a
     thread of its own) and the `facts`. A failure leaves no entry.

@@ -14,7 +14,7 @@ DEEPEST = 3  # folders below the release's
 
 
 def find_parts(release: Path) -> dict[PartName, Path]:
-    """{part: its file or folder of shards}, told by tensor names; other files are passed over.
+    """{part: its file or folder of shards}, recognised by tensor names; other files are passed over.
 
     StableAvatar's transformer counts before a plain backbone, and safetensors before PyTorch's format in one folder.
     Raises Mistake where two files hold one part.

@@ -30,7 +30,7 @@ KINDS = ("lora_down.weight", "lora_up.weight", "alpha")
 def load_lora(path: Path | str) -> Tree:
     """The LoRA of a file in the release's format, as `models/lora.py` has it; float32.
 
-    Raises Mistake for a file that holds no tensors and Mistake for one that holds other tensors.
+    Raises Mistake for a file that holds no tensors, or others.
     """
     return import_lora(open_tensors(path), str(path))
 

@@ -23,7 +23,7 @@ STORAGE_OF = {np.dtype(dtype): name for name, dtype in STORAGES.items() if dtype
 
 
 def write_pth(path: Path, tensors: Mapping[str, LazyTensor], tell: Callable[[int], None] = lambda size: None) -> None:
-    """Write a file, one piece of a tensor in memory at a time; `tell` hears of the bytes written."""
+    """Write a file, one piece of a tensor in memory at a time; `tell` is called with the number of bytes written."""
     for name, tensor in tensors.items():
         if _storage(tensor) is None:
             raise Mistake(f"{path}: tensor {name} is {tensor.dtype}; give --dtype float32, bfloat16 or float16")

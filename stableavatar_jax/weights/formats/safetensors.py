@@ -71,7 +71,7 @@ def write_safetensors(
     metadata: Mapping[str, str] | None = None,
     tell: Callable[[int], None] = lambda size: None,
 ) -> None:
-    """Write a file, one piece of a tensor in memory at a time; `tell` hears of the bytes written.
+    """Write a file, one piece of a tensor in memory at a time; `tell` is called with the number of bytes written.
 
     Tensors lie in the order given, from a byte that 8 divides on, as the format asks.
     """

@@ -1,4 +1,4 @@
-"""Tensors that stay on disk, or unmade, until someone asks for their values."""
+"""Tensors that stay on disk, or are not computed, until their values are needed."""
 
 import math
 from collections.abc import Callable, Iterator
