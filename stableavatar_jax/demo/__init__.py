@@ -1,1 +1,1 @@
-"""The small avatar that comes with the package: what it is tried on, and how good it is."""
+"""The small avatar that comes with the package: its preset, its picture and recording, and the check of pictures."""

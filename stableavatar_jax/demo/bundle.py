@@ -1,4 +1,4 @@
-"""The picture and the recording of `make demo`: a character and a voice that were never trained on."""
+"""The picture and the recording of `make demo`: a character and a voice that training never used."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The demo's commands: their options, without the model and the libraries that they work with."""
+"""Options of the demo's commands, read without the model and the libraries they need."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from stableavatar_jax.errors import Mistake, need
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Say whether a picture is of the kind that the small avatar knows, and what to expect where it is not.
+    """Say whether a picture is of the kind that the small avatar knows, and what to expect if it is not.
 
     python -m stableavatar_jax.demo check face.png
     """
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """Measure what `check` takes for near, and write it beside the weights.
+    """Measure the threshold that `check` uses, and write it beside the weights.
 
     python -m stableavatar_jax.world build --output HELD --characters 200 --split test --seconds 0
     python -m stableavatar_jax.demo threshold --clips HELD

@@ -1,4 +1,4 @@
-"""Whether a picture is near the world that the small avatar was trained on, by what its autoencoder makes of it.
+"""Whether a picture is near the world that the small avatar was trained on, by how its autoencoder reproduces it.
 
 The autoencoder keeps the edges of drawn characters and little else. So decibels alone say nothing (a blurred photograph
 has many), but decibels above those of the picture shrunk to half and enlarged again do.
@@ -28,7 +28,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Nearness:
-    """What `FILE` beside the weights holds."""
+    """The content of `FILE` beside the weights."""
 
     threshold: float
     """Gain in decibels below which a picture is far."""

@@ -1,4 +1,4 @@
-"""How near a picture has to be, measured on characters that were never trained on."""
+"""The threshold of `check`, measured on characters that training never used."""
 
 import numpy as np
 

@@ -29,7 +29,7 @@ def add_noise(x0: Float[Array, "*shape"], noise: Float[Array, "*shape"], s: Floa
 
 
 def target_velocity(x0: Float[Array, "*shape"], noise: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """What the network learns: `noise - x0`, the same at every noise level."""
+    """The network's target: `noise - x0`, the same at every noise level."""
     return noise - x0
 
 

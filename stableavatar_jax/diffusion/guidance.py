@@ -1,4 +1,4 @@
-"""Guidance: which predictions a step needs, and how they are weighed into one velocity."""
+"""Guidance: the predictions that a step needs, and how they are combined into one velocity."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ Scale = float | int
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """One evaluation of the network: the picture is always given, text and audio are as said."""
+    """One evaluation of the network, by its text and audio; the picture is always given."""
 
     text: Text = "prompt"
     audio: Audio = "sound"
@@ -42,7 +42,7 @@ def none() -> Guidance:
 
 
 def audio_native(w1: Scale = 3.0, w2: Scale = 1.0) -> Guidance:
-    """Audio-native guidance (paper Eq. 6-10, as rebuilt in our reading of its prose).
+    """Audio-native guidance (paper Eq. 6-10 in our reading, docs/method.md).
 
     Samples `p(z, r | a) p(a | z, r)^w1 p(r | z, a)^w2` for latents z, raw audio a and refined audio r: away from what
     silence would give by w1, away from what no refined audio would give by w2.

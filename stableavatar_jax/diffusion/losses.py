@@ -1,4 +1,4 @@
-"""What training minimises: squared error of the velocity, weighted by face and lip masks, and of its motion.
+"""The training loss: squared error of the velocity, weighted by face and lip masks, and of its motion.
 
 One of three weights is drawn (paper Eq. 11, shares as released): `all` is `1 + face + lip`, `face` and `lip` are the
 masks themselves. Means run over all elements and are not divided by the area of a mask.

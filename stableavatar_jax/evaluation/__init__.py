@@ -1,1 +1,1 @@
-"""Judging a model by what it makes."""
+"""Measures a model by its videos."""

@@ -1,4 +1,4 @@
-"""`python -m stableavatar_jax.evaluation`: judging a model by what it makes."""
+"""`python -m stableavatar_jax.evaluation`: measures a model by its videos."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How well the video autoencoder alone keeps held-out characters."""
+"""How well the video autoencoder alone reproduces held-out characters."""
 
 import numpy as np
 

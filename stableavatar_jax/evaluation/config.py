@@ -1,4 +1,4 @@
-"""The judges' commands: their options, without the model, the world and the libraries that they work with."""
+"""Options of the commands that measure, read without the model, the world and the libraries they need."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,7 @@ class Talk:
     seconds: float = 10.0
     """How much of each recording is spoken."""
     number: int = 8
-    """How many clips are taken, evenly spread over the data set."""
+    """How many clips are taken, evenly spaced over the data set."""
     captions: bool = False
     """Describe each character to the model as its clip does; by default all have the prompt of `sample`."""
     sample: SampleConfig = field(default_factory=shipped)
@@ -96,7 +96,7 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """Send held-out clips through the video autoencoder and back, and measure what is left of them.
+    """Send held-out clips through the video autoencoder and back, and measure how well they are reproduced.
 
     python -m stableavatar_jax.evaluation codec --clips HELD
     """
@@ -106,7 +106,7 @@ class Codec:
     checkpoint: Path = field(default_factory=shipped_model)
     """The model directory; only its video autoencoder is needed."""
     number: int = 8
-    """How many clips are taken, evenly spread over the data set."""
+    """How many clips are taken, evenly spaced over the data set."""
     frames: int = 65
     """How many frames of each, 1 + 4n; of a shorter clip as many as it has."""
     output: Path = Path("outputs/codec")
@@ -126,7 +126,7 @@ class Codec:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Measure how well a linear map of the sound encoder's features finds the mouth's opening.
+    """Measure how well a linear map of the audio encoder's features predicts the mouth's opening.
 
     python -m stableavatar_jax.evaluation probe --checkpoint MODEL --clips TRAIN --held-out TEST
 
@@ -162,7 +162,7 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Draw frames of a video, evenly spread, and under each its mouth enlarged.
+    """Draw evenly spaced frames of a video, and under each its mouth enlarged.
 
     python -m stableavatar_jax.evaluation sheet outputs/demo.mp4 --output docs/demo.png
     """

@@ -1,4 +1,4 @@
-"""Whether a character stays itself, and keeps moving, in a long video."""
+"""Whether a character keeps its looks, and keeps moving, in a long video."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def measure_parts(frames: Frames, known: Known, length: int) -> list[dict[str, f
     """For each part of so many frames: how far the look is from that of the first second (`change`) and from the true
     character (`distance`), in units of what is another character (`identity.LIMITS`), the feature that is farthest off;
     `colours`, the largest change of a colour in CIELAB; the range of the mouth's opening without a tenth of the frames
-    (`mouth_moves`) and the way of the eyes from their mean place in pixels (`head_moves`); `r` against the truth.
+    (`mouth_moves`) and the distance of the eyes from their mean place in pixels (`head_moves`); `r` against the truth.
     """
     seen = look(frames[::EVERY], known.character)
     opening = mouth_opening(frames, known.character).opening
@@ -79,7 +79,7 @@ def worst(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def head_motion(poses: Sequence[Pose], size: int) -> float:
-    """Root of the mean squared way of a head's eyes from their mean place, in pixels."""
+    """Root mean square distance of the eyes from their mean place, in pixels."""
     eyes = np.array([(pose.x + EYES * math.sin(math.radians(pose.roll)), pose.y) for pose in poses]) * size
     return float(np.sqrt(np.square(eyes - eyes.mean(0)).sum(1).mean()))
 

@@ -1,4 +1,4 @@
-"""What the small avatar has to reach. docs/demo.md says where each number comes from."""
+"""Values that the small avatar has to reach. docs/demo.md says where each number comes from."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

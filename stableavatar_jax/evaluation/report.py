@@ -1,4 +1,4 @@
-"""Measurements as a table to read and as JSON to keep."""
+"""Measurements as a printed table and as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ def table(rows: Mapping[str, Row]) -> str:
 
 
 def verdict(gates: Sequence[Gate], values: Row) -> str:
-    """A line for every gate: what was measured, what is needed, and whether that is reached."""
+    """A line for every gate: the value measured, the value needed, and whether it is reached."""
     lines = (f"{gate.measure:14} {values[gate.measure]:7.2f}   {gate!s:16}" for gate in gates)
     failed = missed(gates, values)
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Frames of videos as one picture to look at, for a README or beside numbers."""
+"""Frames of videos as one picture, for a README or beside figures."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def _over_mouth(config: Sheet, frame: np.ndarray, label: str) -> np.ndarray:
 
 
 def film_strips(videos: Sequence[Frames], columns: int = 16) -> np.ndarray:
-    """A row for each video, of frames evenly spread over it. All have frames of one size."""
+    """A row of evenly spaced frames for each video. All frames have one size."""
     return tile([video[np.linspace(0, len(video) - 1, columns).round().astype(int)] for video in videos])
 
 

@@ -64,7 +64,7 @@ def speak(config: Talk, known: Known, samples: Float[np.ndarray, "S"]) -> Frames
 def measure(
     frames: Frames, opening: Float[np.ndarray, "T"], known: Known, others: Sequence[Float[np.ndarray, "S"]]
 ) -> dict[str, float]:
-    """What is measured of a video, given the opening seen in it and the true openings of other clips.
+    """The measures of a video, from the opening seen in it and the true openings of other clips.
 
     `r` and `lag` (frames, either way) against the truth, `over_loudness` how much better than the loudness of the sound
     as a predictor, `wrong_r` the mean r against the others; `lip_psnr` decibels against the character drawn with the

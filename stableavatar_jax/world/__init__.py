@@ -1,1 +1,1 @@
-"""A procedural world of talking characters that knows the truth: what is said when, and how far each mouth is open."""
+"""Drawn characters that talk, and the truth about them: phonemes with their times, and how far each mouth is open."""

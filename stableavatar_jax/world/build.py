@@ -1,4 +1,4 @@
-"""The world as a data set: clips with pictures, masks, sound and all that is known of them."""
+"""The world as a data set: clips with pictures, masks, sound and the truth about them."""
 
 import io
 import json

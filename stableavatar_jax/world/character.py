@@ -1,4 +1,4 @@
-"""Who can stand before the camera: every look a character can have, drawn at random from a seed."""
+"""The looks of characters, drawn at random from a seed."""
 
 import colorsys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The world's commands: their options, without anything that draws, speaks or reads clips."""
+"""Options of the world's commands, read without anything that draws, speaks or reads clips."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class BuildWorldConfig:
     split: Split = "train"
     """`test` has characters, voices and sentences that `train` never has."""
     still: bool = False
-    """Nothing but the mouth moves: to try whether something can be learned at all."""
+    """Nothing but the mouth moves, as a first test of whether something can be learned."""
     workers: int = 2
     """How many processes draw at once."""
 
@@ -99,7 +99,7 @@ class SheetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """Fit the rule that opens the mouth of recordings without phonemes, and say how good it is on held-out voices.
+    """Fit the rule that opens the mouth of recordings without phonemes, and measure it on held-out voices.
 
     python -m stableavatar_jax.world fit --output rule.npz
     """

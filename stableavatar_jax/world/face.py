@@ -10,7 +10,7 @@ from stableavatar_jax.world.paint import OUTLINE, fill, gradient, line, oval, sm
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """What moves."""
+    """Everything that moves."""
 
     opening: float = 0.0
     """Opening of the mouth, 0 shut to 1."""
@@ -151,7 +151,7 @@ def lip_region(c: Character) -> skia.Rect:
 def draw_mouth(canvas: skia.Canvas, c: Character, pose: Pose) -> None:
     """Lips around an opening with teeth and tongue; shut, they are a line.
 
-    The lower lip takes 70% of the way. Rounding narrows the mouth and pushes the lips out, spreading widens it.
+    The lower lip takes 70% of the way. Rounding narrows the mouth and pushes the lips out, stretching widens it.
     """
     x, y = c.head_x, mouth_centre(c)
     half = c.mouth_width * (0.62 + 0.5 * pose.width) * (1 - 0.12 * pose.opening)

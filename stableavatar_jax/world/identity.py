@@ -1,4 +1,4 @@
-"""Whether a character is still itself: its colours and proportions in pictures, against those it is drawn with."""
+"""Whether a character keeps its looks: its colours and proportions in pictures, against those it is drawn with."""
 
 import dataclasses
 from typing import Any, NamedTuple

@@ -49,7 +49,7 @@ def read_known(clip: Clip) -> Known:
 
 
 def speaking(clips: ClipDataset, number: int) -> list[Known]:
-    """So many clips, evenly spread over a data set, without those in which nobody speaks.
+    """So many clips, evenly spaced over a data set, without those in which nobody speaks.
 
     Raises Mistake where none is left.
     """

@@ -1,4 +1,4 @@
-"""The mouth of a recording of which no phonemes are known: one linear rule, fitted to `mouth.from_phonemes`.
+"""The mouth of a recording without known phonemes: one linear rule, fitted to `mouth.from_phonemes`.
 
 A frame's opening is a weighted sum of the log-mel energies in the nine fiftieths of a second around its middle. The
 weights are ridge regression on the world's training voices (`fit.py`), and kept in `rule.npz`. Needs no synthesiser.
@@ -43,7 +43,7 @@ def from_sound(samples: Float[np.ndarray, "S"], frames: int, fps: int | float = 
 
 
 def loudness(samples: Float[np.ndarray, "S"], frames: int, fps: int | float = 25) -> Float[np.ndarray, "frames"]:
-    """What to beat: decibels between 250 and 3800 Hz, smoothed over 0.1 s, 0 to 1 over the 35 dB below the loudest."""
+    """The baseline: decibels between 250 and 3800 Hz, smoothed over 0.1 s, 0 to 1 over the 35 dB below the loudest."""
     mel = log_mel(samples)
     if _level(mel) < DEAD:
         return np.zeros(frames, np.float32)
@@ -63,7 +63,7 @@ def log_mel(samples: Float[np.ndarray, "S"]) -> Float[np.ndarray, "M 40"]:
 
 
 def features(mel: Float[np.ndarray, "M 40"]) -> Float[np.ndarray, "M 360"]:
-    """What the rule weighs: every band against its own mean in speech, so that microphone and level do not matter."""
+    """The rule's input: every band relative to its own mean in speech, so that microphone and level do not matter."""
     loud = _energy(mel)
     level = mel[loud > np.percentile(loud, 95) - SPEECH].mean(0)
     levelled = np.clip(mel - level, -RANGE, RANGE)

@@ -1,4 +1,4 @@
-"""What is seen in pictures of a known character: how its mouth stands, by shape; and how alike two curves are."""
+"""The mouth seen in pictures of a known character, by its shape, and the likeness of two curves."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,7 +36,7 @@ def mouth_opening(frames: UInt8[np.ndarray, "T H W 3"], character: Character) ->
     """Opening and width of the mouth in every frame, by the best match among renders of this character.
 
     The head is moved back to its place first (`align`). Renders are compared in the lips' region, up to a shift of
-    each colour and to a contrast within `CONTRAST`: a darker mouth is no wider open one.
+    each colour and to a contrast within `CONTRAST`: a darker mouth does not count as a wider one.
     """
     size = frames.shape[1]
     lips = masks(character, Pose(), size)[1] > 127

@@ -1,4 +1,4 @@
-"""What is behind a character and what it wears."""
+"""The background of a character, and its clothes."""
 
 import skia
 

@@ -1,4 +1,4 @@
-"""Sheets to look at: many characters, or a clip's frames with the curve of its mouth."""
+"""Sheets of many characters, or of a clip's frames with the curve of its mouth."""
 
 import json
 

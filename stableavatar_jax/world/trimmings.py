@@ -94,7 +94,7 @@ def draw_hair(canvas: skia.Canvas, c: Character) -> None:
 
 
 def draw_hat(canvas: skia.Canvas, c: Character) -> None:
-    """What is worn on the head."""
+    """The hat."""
     if c.hat == "none":
         return
     x, y, w, h = c.head_x, c.head_y, c.head_width, c.head_height

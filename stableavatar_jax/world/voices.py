@@ -1,4 +1,4 @@
-"""Who speaks, and what: voices and sentences, split into those for training and those held out for judging."""
+"""Voices and sentences, split into those for training and those held out for measuring."""
 
 import functools
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ HELD_OUT_SENTENCES = 5
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker: what `speech.say` needs besides the text."""
+    """A speaker: the arguments of `speech.say` besides the text."""
 
     language: str
     """A language of `sentences`."""
