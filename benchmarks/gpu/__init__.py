@@ -1,0 +1,1 @@
+"""What one accelerator does with this project's work: `benchmarks/gpu.sh`."""
