@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stableavatar_jax.compiling import no_device
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.options import nearest, parse_options, take
 
@@ -104,6 +105,11 @@ def _run(commands: Commands, argv: list[str], about: str, by: str, default: str)
         return int(options.run() or 0)
     except Mistake as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (RuntimeError, AssertionError):
+        if (told := no_device()) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         return 1
 
 

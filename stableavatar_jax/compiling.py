@@ -1,11 +1,15 @@
 """What a program is compiled with, by the platform it is made for, and where compiled programs are kept."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 GPU = {"xla_gpu_enable_latency_hiding_scheduler": True, "xla_gpu_enable_triton_gemm": False}
 """On one H200 the forward pass took 526 instead of 534 ms with these, and 0.5 GiB less of temporaries."""
+
+EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
+"""What the package is installed with for a platform of JAX."""
 
 
 def compiler_options(platform: str, *, deterministic: bool = False) -> dict[str, Any] | None:
@@ -45,3 +49,20 @@ def keep_compiled() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stableavatar_jax"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def no_device() -> str | None:
+    """What to tell where JAX has no device of the kind that was asked for; None where it has one, or is not loaded."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return None
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # the latter where the GPU's plugin is not installed
+        asked = jax.config.jax_platforms
+        jax.config.update("jax_platforms", "")
+        there = ", ".join(sorted({device.platform for device in jax.devices()}))
+        extra = next((extra for name, extra in EXTRAS.items() if name in asked), "")
+        advice = f"; JAX for it comes with pip install 'stableavatar-jax[{extra}]'" if extra else ""
+        return f"JAX_PLATFORMS={asked}: there is no such device, only {there}; unset the variable{advice}"
+    return None

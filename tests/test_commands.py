@@ -318,3 +318,18 @@ def test_programs_say_how_they_are_called(monkeypatch):
     for called, said in (("/bin/stableavatar-sample", "stableavatar-sample"), ("here/sample.py", "python sample.py")):
         monkeypatch.setattr(sys, "argv", [called])
         assert commands.program() == said
+
+
+@pytest.mark.parametrize(("platform", "call"), [("cuda", "jax.numpy.ones(3)"), ("cpux,gpu", "jax.devices()")])
+def test_a_platform_that_is_not_there(platform, call):
+    script = (
+        "import sys; from stableavatar_jax import commands; from tests.test_commands import Look\n"
+        f"def run(self):\n  import jax\n  {call}\n"
+        "Look.run = run\nsys.exit(commands.main(Look, []))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1],
+        env={**os.environ, "JAX_PLATFORMS": platform},
+    )  # fmt: skip
+    told = f"error: JAX_PLATFORMS={platform}: there is no such device, only cpu; unset the variable"
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(told) and "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ import av
 from av.container import InputContainer
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.inputs import check_file
 from stableavatar_jax.media.tags import TAGGED_FORMATS, without_inner_tags
 
 HEADS = (
@@ -26,20 +27,6 @@ HEADS = (
 )
 """How files of some formats begin, and how a second one in them begins. FFmpeg reads the first and passes over the
 others in silence; of what else is joined it reads all."""
-
-
-def check_file(path: Path) -> None:
-    """Raise Mistake unless `path` is a file with something in it."""
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) and not path.exists():
-        raise Mistake(f"{path}: is an address, and a file is needed; download it first")
-    if path.is_dir():
-        raise Mistake(f"{path}: is a folder; name a file in it")
-    if not path.exists():
-        raise Mistake(f"{path}: no such file; check the path")
-    if not path.is_file():
-        raise Mistake(f"{path}: is a pipe or a device, and a file is needed; write its content into a file first")
-    if path.stat().st_size == 0:
-        raise Mistake(f"{path}: the file is empty (0 bytes); copy or export it again")
 
 
 @contextmanager
