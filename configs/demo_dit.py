@@ -4,9 +4,8 @@
 """
 
 from stableavatar_jax.diffusion.config import LossConfig
-from stableavatar_jax.training.config import TrainConfig
-from stableavatar_jax.training.parts.dit_step import StepConfig
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig, TrainConfig
 
 from .models import demo
 

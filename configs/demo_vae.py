@@ -5,8 +5,8 @@
 Pictures first; videos then, from the weights that learned pictures (`--checkpoint`, `--crop.frames 9`).
 """
 
-from stableavatar_jax.training.parts.vae import VAELossConfig, VAETrainConfig
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import VAELossConfig, VAETrainConfig
 
 from .models import demo
 

@@ -5,8 +5,8 @@
 Wanted: `probe_r` above 0.9 on voices never trained on (`--validate-every 500 --held-out TEST`).
 """
 
-from stableavatar_jax.training.parts.wav2vec2 import Wav2Vec2TrainConfig
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import Wav2Vec2TrainConfig
 
 from .models import demo
 

@@ -11,8 +11,8 @@
     frozen weights     -                       bfloat16                        bfloat16
 """
 
-from stableavatar_jax.training.config import TrainConfig
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import TrainConfig
 
 from .models import avatar_1b
 

@@ -17,9 +17,8 @@ State of 300 GB over all devices. The audio projection, the masked padding and t
 all else are as in train_1b.
 """
 
-from stableavatar_jax.training.config import TrainConfig
-from stableavatar_jax.training.parts.dit_step import StepConfig
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig, TrainConfig
 
 from .models import avatar_14b
 

@@ -19,7 +19,7 @@
 State of 28 GB (float32 weights, two moments, average) over all devices; 860 TFLOP a row, 1110 with remat.
 """
 
-from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.training.parts.config import TrainConfig
 
 from .models import avatar_1b
 

@@ -9,7 +9,9 @@
 Modules name the axes of their weights and activations; only this file knows the mesh.
 """
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -66,13 +68,35 @@ def shardings(boxed: Any, mesh: Mesh) -> Any:
     return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, RULES)
 
 
+def unbox(tree: Any) -> Any:
+    """The tree with its leaves freed of the names of their axes."""
+    return nn.unbox(tree)
+
+
+def is_boxed(leaf: Any) -> bool:
+    """Whether a leaf carries the names of its axes."""
+    return isinstance(leaf, nn.meta.AxisMetadata)
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh) -> Iterator[None]:
+    """Where programs are traced that run on a mesh: with it, and with what the axes' names mean on it."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        yield
+
+
+def draw(module: nn.Module, key: jax.Array) -> Any:
+    """The module's params drawn from a key, with the names of their axes; to be traced."""
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), module.example())
+    return module.init(key, *example)["params"]
+
+
 def initialise(module: nn.Module, key: jax.Array, mesh: Mesh | None = None) -> Any:
     """The module's params, initialised in their dtype and sharding: no device ever holds all of them."""
-    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), module.example())
-    init = lambda key: module.init(key, *example)["params"]  # noqa: E731
+    init = functools.partial(draw, module)
     if mesh is None:
-        return nn.unbox(jax.jit(init, compiler_options=quickly())(key))
+        return unbox(jax.jit(init, compiler_options=quickly())(key))
     boxed = jax.eval_shape(init, key)
-    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+    with on_mesh(mesh):
         born = jax.jit(init, out_shardings=shardings(boxed, mesh), compiler_options=quickly())
-        return nn.unbox(born(key))
+        return unbox(born(key))

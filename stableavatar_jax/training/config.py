@@ -1,21 +1,71 @@
-"""What to train: the options that all runs of `train.py` share, and those of the DiT's."""
+"""Options that every run of `train.py` has, whatever part of the model it trains. Read without JAX."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import jax
+import tyro
 
-from stableavatar_jax.data.config import ClipWindow, OnBad
+from stableavatar_jax.data.config import OnBad
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.hosts import MeshConfig
-from stableavatar_jax.models.avatar import part, settled
-from stableavatar_jax.models.compute import Attention, Remat
-from stableavatar_jax.models.config import AvatarConfig, LoRAConfig
-from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import FromPreset
-from stableavatar_jax.training.parts.dit_step import StepConfig
-from stableavatar_jax.training.state import OptimizerConfig, Selection
+
+PartName = Literal["dit", "vae", "wav2vec2", "text_image"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How gradients become steps; the defaults are the release's for 1.3B on 4 GPUs."""
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon: orthogonalised steps for matrices and kernels, as large as AdamW's; AdamW for all the rest."""
+    learning_rate: float = 2e-5
+    """The rate after the warm-up; it stays constant unless `decay` says otherwise."""
+    warmup: int = 100
+    """Steps over which the learning rate rises from 0; 0 for none."""
+    decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls. A run may go on with another `decay`, and so decide late how it ends."""
+    decay_start: int = 0
+    """Step at which the rate begins to fall."""
+    decay_steps: int = 0
+    """Steps over which the rate falls."""
+    floor: float = 0.0
+    """Share of the learning rate that is left at the end."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and the second moment."""
+    eps: float = 1e-10
+    """What is added to the root of the second moment."""
+    weight_decay: float = 3e-2
+    """Decay of every trained variable, norms and biases too, times the learning rate."""
+    clip: tuple[float, float] = (0.25, 0.05)
+    """Largest norm of all gradients together, at the first step and after `clip_steps`; between them a line."""
+    clip_steps: int = 1000
+    """Steps until the second value of `clip` holds."""
+    clip_spikes: bool = True
+    """After `clip_steps`, whether a norm above 5 times the limit lowers the limit for this step, up to 10 times."""
+    ema: float = 0.9999
+    """Decay of the running average (shorter at the start); 0 for none, as in the release."""
+
+    def __post_init__(self):
+        if self.decay != "none" and self.decay_steps < 1:
+            raise Mistake(f"decay {self.decay} needs decay_steps: the number of steps over which the rate falls")
+        checks = [
+            ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
+            ("warmup", self.warmup >= 0, "0 or more"),
+            ("floor", 0 <= self.floor <= 1, "a share of 0 to 1"),
+            ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers of 0 to below 1"),
+            ("eps", 0 <= self.eps < math.inf, "0 or more"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("clip", all(0 < limit < math.inf for limit in self.clip), "two numbers above 0"),
+            ("clip_steps", self.clip_steps >= 1, "1 or more"),
+            ("ema", 0 <= self.ema < 1, "0 to below 1"),
+        ]
+        for name, good, needed in checks:
+            if not good:
+                raise Mistake(f"optimizer.{name} is {getattr(self, name)}, {needed} is needed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,116 +74,125 @@ class RunConfig:
 
     FREE: ClassVar[frozenset[str]] = frozenset({
         "clips", "on_bad", "run_dir", "steps", "checkpoint_every", "keep", "log_every", "validate_every", "export",
-        "distributed", "mesh", "optimizer.decay", "optimizer.decay_start", "optimizer.decay_steps", "optimizer.floor",
+        "export_step", "random_weights", "distributed", "mesh", "optimizer.decay", "optimizer.decay_start",
+        "optimizer.decay_steps", "optimizer.floor",
     })  # fmt: skip
     """Options that a run may be continued with other values of: they change how long it goes on, how it ends, and what
     is seen of it."""
 
-    model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
-    """The networks; a checkpoint's config.json takes its place."""
+    part: FromPreset[PartName] = "dit"
+    """Part of the model that is trained: `--part` on the command line."""
     checkpoint: Path | None = None
-    """Model directory to start from, made by `python -m convert import` or `--export`; without it the weights are drawn
-    from the seed."""
+    """Model directory to start from, made by `python -m convert import` or by `--export`."""
+    random_weights: bool = False
+    """Without a checkpoint: draw weights that are not trained from the seed too, as a smoke test."""
     clips: Path | None = None
     """Clip data set made by `python -m stableavatar_jax.data build`."""
     on_bad: OnBad = "error"
-    """One of `clips` that is too short or too small ends the run, or is left out, counted and logged."""
+    """Whether a clip that is too short or too small ends the run, or is left out, counted and logged."""
     run_dir: Path = Path("runs/train")
-    """Where everything is written, and what a run goes on from."""
+    """Folder where everything is written, and what a run goes on from."""
     steps: int = 1000
     """Steps of the whole run, those done before it was continued included."""
     batch: int = 1
     """Rows of a step, over all devices and parts together."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """How gradients become steps."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of computation and of frozen weights; what is trained is float32 always."""
+    """Precision of computation and of frozen weights; what is trained is always float32."""
     seed: int = 0
-    """Of weights that are drawn, of every step's draws, and of the order of the data."""
+    """Seed of weights that are drawn, of every step's draws, and of the order of the data."""
     checkpoint_every: int = 500
-    """Steps between checkpoints; the last and the best are kept."""
+    """Steps between checkpoints."""
     keep: int = 1
-    """Latest checkpoints kept, beside the best."""
+    """Number of latest checkpoints to keep."""
     log_every: int = 10
     """Steps between lines on the screen and points in TensorBoard; metrics.csv has every step."""
     validate_every: int = 0
     """Steps between validations; 0 for none."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """How the devices are arranged."""
     distributed: bool = False
     """Run as one of several processes, found by `jax.distributed.initialize()`."""
     export: Path | None = None
-    """Train nothing: write the run's weights into this model directory, which may hold other parts already."""
+    """Train nothing: write the run's weights into this model directory, which may hold other parts already. All other
+    options are those that the run began with; only `--run-dir` is needed."""
+    export_step: Annotated[int | Literal["last"], tyro.conf.arg(name="step")] = "last"
+    """Checkpoint that `--export` takes: the last, or the one of this step."""
+    model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
+    """The networks; a checkpoint's config.json takes its place."""
 
     def __post_init__(self):
         for name in ("steps", "batch", "checkpoint_every", "keep", "log_every"):
             if getattr(self, name) < 1:
                 raise Mistake(f"{name} is {getattr(self, name)}, 1 or more is needed")
+        if self.validate_every < 0:
+            raise Mistake(f"validate_every is {self.validate_every}, 0 (for none) or more is needed")
+        if not 0 <= self.seed < 2**32:
+            raise Mistake(f"seed is {self.seed}, 0 to 4294967295 is needed")
+
+    def run(self) -> int:
+        """Train, export or compile, as the options say; the exit status. Raises Mistake."""
+        from stableavatar_jax.training import work
+
+        return work.export(self) if self.export else work.train(self)
+
+    @property
+    def draws_frozen(self) -> bool:
+        """Whether weights that will never be trained are drawn from the seed where there is no checkpoint."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """The video that shows what has been learned, written every `validate_every` steps."""
+    """The video that shows what has been learned, written every `validate_every` steps. It takes any option of
+    `sample.py`; those not given follow the model directory and the data that are trained on."""
 
     image: Path | None = None
-    """Picture."""
+    """Picture (required)."""
     audio: Path | None = None
-    """Recording."""
-    prompt: str = "The protagonist is talking"
-    """What happens."""
-    height: int = 480
-    """Rows, a multiple of 16."""
-    width: int = 832
-    """Columns, a multiple of 16."""
+    """Recording (required)."""
+    prompt: str | None = None
+    """What happens in the video."""
+    negative_prompt: str | None = None
+    """What should not be seen; only `cfg` guidance uses it."""
+    height: int | None = None
+    """Rows, a multiple of 16; the data's by default."""
+    width: int | None = None
+    """Columns, a multiple of 16; the data's by default."""
+    fps: float | None = None
+    """Frames a second; the data's by default."""
+    fit: Literal["cover", "stretch"] | None = None
+    """How the picture is fitted."""
+    crop: float | None = None
+    """With `cover`: share of the cropped area that is taken from the top or left."""
+    enlarge: int | None = None
+    """Side of the square that each pixel becomes in the video."""
+    crf: int | None = None
+    """Quality of the H.264 stream: lower is better and larger."""
     steps: int = 20
     """Denoising steps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig):
-    """Train the DiT on precomputed records or on clips; the same command goes on where it stopped.
-
-    python train.py --config configs/train_1b.py --data DIR --run-dir DIR --steps N --checkpoint-every K
-
-    --part vae, wav2vec2 or encoders trains another part of the model: python train.py --part vae --help
-    """
-
-    FREE = RunConfig.FREE | {"data", "missing_masks", "validation", "compile_only", "devices", "video", "remat"}
-
-    data: Path | None = None
-    """Folder of precomputed records, made by `python -m stableavatar_jax.data precompute`; in place of `clips`, which
-    are encoded while training."""
-    window: ClipWindow = field(default_factory=ClipWindow)
-    """What a training window of `clips` is; records have their own."""
-    missing_masks: Literal["error", "ones"] = "error"
-    """Masks that `clips` miss end the run, or the whole picture is taken for face and lips."""
-    train: Selection = "release"
-    """What is trained: attention and adapter (paper), every block and everything vocal (release), everything vocal
-    (adapter), LoRA and everything vocal (lora), or all."""
-    step: StepConfig = field(default_factory=StepConfig)
-    lora: LoRAConfig = field(default_factory=LoRAConfig)
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of computation and of frozen weights; what is trained is float32 always."""
-    remat: Remat = "attention"
-    """What the backward pass computes again: nothing; every block (full); all but self-attention; all but the dearest
-    results, which are kept on the device (names) or in the host's memory (offload)."""
-    attention: Attention = "auto"
-    """What attention is computed by: the fastest of the device, or the one named."""
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-
-    compile_only: bool = False
-    """Train nothing: compile the step for `devices` virtual devices and print its memory on each."""
-    devices: int = 8
-    """Virtual devices of `compile_only`."""
-    video: tuple[int, int, int] = (81, 480, 832)
-    """Frames, rows and columns that `compile_only` compiles for."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.devices < 1:
-            raise Mistake(f"devices is {self.devices}, 1 or more is needed")
-        if self.batch % self.step.accumulate:
-            raise Mistake(f"a batch of {self.batch} rows cannot go through in {self.step.accumulate} equal parts")
-
-    def dit(self) -> DiT:
-        """The network as it is trained: computing in `dtype`, born in float32."""
-        return part(self.model, "dit", settled(self.model, "dit", jax.devices()[0], self.dtype, param_dtype="float32",
-                                               attention=self.attention, remat=self.remat))
+    solver: Literal["euler", "unipc", "dpm++"] | None = None
+    """How a step is taken."""
+    shift: float | None = None
+    """Shift of the noise levels towards noise; that of training by default."""
+    guidance: Literal["audio_native", "cfg", "none"] | None = None
+    """Guidance, as in `sample.py`."""
+    w1: float | None = None
+    """audio_native: strength away from the velocity for silence."""
+    w2: float | None = None
+    """audio_native: strength away from the velocity without refined audio."""
+    text_scale: float | None = None
+    """cfg: strength away from the negative prompt."""
+    audio_scale: float | None = None
+    """cfg: strength away from the velocity without audio."""
+    cfg_null: Literal["dropped", "silence"] | None = None
+    """cfg: what stands for no audio."""
+    window: int | None = None
+    """Latent frames of a window; the data's by default."""
+    overlap: int | None = None
+    """Latent frames that two neighbouring windows share."""
+    fusion: Literal["logarithmic", "linear", "fixed"] | None = None
+    """How neighbouring windows are blended."""
+    seed: int | None = None
+    """Seed of the noise; the run's by default."""

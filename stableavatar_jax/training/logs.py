@@ -1,81 +1,108 @@
-"""Where a run's measurements go: metrics.csv with every step, a line on the screen, TensorBoard, a plot of the loss.
+"""Where a run's measurements go: metrics.csv with every step, lines on the screen, TensorBoard, a plot of the loss.
 
-TensorBoard needs tensorboardX, the plot matplotlib and the progress bar tqdm; without them those are left out.
+TensorBoard needs tensorboardX and the plot matplotlib (the extra `training`); without them those are left out.
 """
 
+import contextlib
 import csv
-import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-logger = logging.getLogger(__name__)
+from tqdm import tqdm
+
+from stableavatar_jax import hosts
+from stableavatar_jax.whole import whole
 
 FILE = "metrics.csv"
+SHOWN = ("loss", "psnr", "lip_psnr", "gradient_norm", "samples_per_second", "tflops_per_chip", "mfu")
+"""Measurements in the lines on the screen."""
+
+
+def say(text: str) -> None:
+    """Tell what is being done, on the screen, above a progress bar; of several processes the first one does."""
+    if hosts.is_first():
+        tqdm.write(text, file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the two largest of its units."""
+    whole_seconds = round(seconds)
+    minutes, rest = divmod(whole_seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s" if seconds < 10 else f"{whole_seconds} s"
 
 
 class Log:
-    """Measurements of a run from step `start` on; later steps of an earlier attempt are forgotten."""
+    """Measurements of a run from step `start` to `steps`; later steps of an earlier attempt are forgotten.
+
+    Nothing is written before the first step. Raises OSError where a measurement cannot be written.
+    """
 
     def __init__(self, folder: Path, start: int, steps: int, every: int):
-        self.folder, self.every, self.path = folder, every, folder / FILE
-        self.rows = [row for row in read_rows(self.path) if row["step"] <= start]
+        self.folder, self.start, self.steps, self.every, self.path = folder, start, steps, every, folder / FILE
         self.recent: list[Mapping[str, float]] = []
-        folder.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] | None = None
-        if self.rows:
-            self._open(list(self.rows[0]), self.rows)
-        self._board = _tensorboard(folder, start)
-        self._bar = _progress(start, steps)
+        self._board: Any = None
+        self._bar: Any = None
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Take the measurements of a step; the names are those of the first step's."""
         row = {"step": step, **values}
-        file = self._file or self._open(list(row), [])
+        file = self._file or self._open(list(row))
         self._writer.writerow({name: _text(value) for name, value in row.items()})
         file.flush()  # a killed run keeps every step
         self.recent.append(values)
-        if step % self.every == 0:
+        self._bar.update(step - self._bar.n)
+        if step % self.every == 0 or step == self.steps:
             self._report(step)
-        elif self._bar:
-            self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
-        """Write what is pending, and the plot."""
-        for each in (self._file, self._board, self._bar):
-            if each:
-                each.close()
-        if self._file:
-            plot_loss(self.path, self.folder / "loss.png")
+        """Write what is pending, and the plot; what cannot be written is left out, as every step has its row."""
+        with contextlib.suppress(OSError):
+            for each in (self._file, self._board, self._bar):
+                if each is not None:
+                    each.close()
+            if self._file:
+                plot_loss(self.path, self.folder / "loss.png")
 
-    def _open(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> IO[str]:
+    def _open(self, names: Sequence[str]) -> IO[str]:
         """Start the file, or start it again with the rows that are kept, whole or not at all."""
-        _write_rows(self.path, names, rows)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = [row for row in read_rows(self.path) if row["step"] <= self.start]
+        _write_rows(self.path, list(rows[0]) if rows else names, rows)
         self._file = file = self.path.open("a", newline="")
-        self._writer = csv.DictWriter(file, names)
+        self._writer = csv.DictWriter(file, list(rows[0]) if rows else names)
+        self._board = _tensorboard(self.folder, self.start)
+        # A bar on a terminal, where its figures would leave no room for it; lines in a file.
+        self._bar = tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
         return file
 
     def _report(self, step: int) -> None:
-        """Means since the last report; of the rows that have a value."""
+        """Means since the last report, of the rows that have a value; speed and time left."""
         means = {}
         for name in self.recent[-1]:
             known = [row[name] for row in self.recent if math.isfinite(row[name])]
             if known:
                 means[name] = sum(known) / len(known)
+        # A step that waited for the compiler says nothing of those to come.
+        seconds = sorted(row["seconds"] for row in self.recent)[len(self.recent) // 2]
         self.recent.clear()
         if self._board:
             for name, value in means.items():
                 self._board.add_scalar(name, value, step)
-        shown = ("loss", "psnr", "lip_psnr", "gradient_norm", "samples_per_second", "tflops_per_chip", "mfu",
-                 "waiting_for_input")  # fmt: skip
-        line = "  ".join(f"{name} {means[name]:.3g}" for name in shown if name in means)
-        if self._bar:
-            self._bar.update(step - self._bar.n)
-            self._bar.set_postfix_str(line)
-        else:
-            print(f"step {step}  {line}", file=sys.stderr)
+        figures = "  ".join(f"{name} {means[name]:.3g}" for name in SHOWN if name in means)
+        if means.get("waiting_for_input", 0) > 0.1:
+            figures += f"  waiting for input {means['waiting_for_input']:.0%}"
+        left = duration((self.steps - step) * seconds)
+        say(f"step {step} of {self.steps}  {figures}  {duration(seconds)} a step, {left} left")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -84,8 +111,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    whole = [row for row in rows if None not in row and None not in row.values()]
-    return [{k: int(v) if k == "step" else float(v or "nan") for k, v in row.items()} for row in whole]
+    complete = [row for row in rows if None not in row and None not in row.values()]
+    return [{k: int(v) if k == "step" else float(v or "nan") for k, v in row.items()} for row in complete]
 
 
 def note(path: Path, step: int, values: Mapping[str, float]) -> None:
@@ -96,7 +123,7 @@ def note(path: Path, step: int, values: Mapping[str, float]) -> None:
     rows = [row for row in read_rows(path) if row["step"] < step] + [{"step": step, **values}]
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_rows(path, list(rows[0]), rows)
-    print(f"validation at step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()), file=sys.stderr)
+    say(f"validation at step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
 
 def plot_loss(path: Path, output: Path) -> None:
@@ -114,17 +141,16 @@ def plot_loss(path: Path, output: Path) -> None:
     axes.plot(steps, losses, alpha=0.3, label="step")
     axes.plot(steps, means, label=f"mean of {width + 1}")
     axes.legend()
-    figure.savefig(output, bbox_inches="tight")
+    with whole(output) as partial:
+        figure.savefig(partial, bbox_inches="tight", format="png")
 
 
 def _write_rows(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as file:
+    with whole(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
-    partial.replace(path)
 
 
 def _text(value: float | int) -> str:
@@ -132,19 +158,9 @@ def _text(value: float | int) -> str:
     return "" if isinstance(value, float) and math.isnan(value) else repr(value)
 
 
-def _tensorboard(folder: Path, start: int):
+def _tensorboard(folder: Path, start: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        logger.info("no TensorBoard files: tensorboardX is not installed")
         return None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
-
-
-def _progress(start: int, steps: int):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    bar = tqdm(total=steps, initial=start, unit="step", disable=None)
-    return None if bar.disable else bar  # no terminal: lines instead

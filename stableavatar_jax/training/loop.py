@@ -12,9 +12,12 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from stableavatar_jax import hosts
+from stableavatar_jax.data.iterator import CheckpointableIterator
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.training.batches import Batches, Reader, Ready
-from stableavatar_jax.training.logs import Log
+from stableavatar_jax.training.directory import write_own
+from stableavatar_jax.training.logs import Log, duration, say
+from stableavatar_jax.training.reading import Reader, Ready
 from stableavatar_jax.training.run import Run, Shapes, fresh_state
 from stableavatar_jax.training.saving import Checkpoints
 from stableavatar_jax.training.speed import speed
@@ -26,44 +29,52 @@ Validate = Callable[[int, TrainState], None]
 """Called every `validate_every` steps, with the step and the state; it may sample, and must not keep the state."""
 
 
-def train(run: Run, batches: Batches, *, validate: Validate | None = None) -> TrainState:
+def train(run: Run, batches: CheckpointableIterator, *, validate: Validate | None = None) -> TrainState:
     """Go on to `config.steps` from the last checkpoint, or from the start where there is none; return the state.
 
-    SIGTERM and the first Ctrl-C save and return early. Raises Mistake where a loss is not finite, the data ends,
-    or a checkpoint cannot be written or read.
+    SIGTERM, SIGHUP and the first Ctrl-C save and return early. Raises Mistake where a loss is not finite, the data
+    ends, or a checkpoint cannot be written or read.
     """
     config = run.config
     with contextlib.closing(Checkpoints(config.run_dir, config.keep)) as checkpoints:
         checkpoints.clear()
         if checkpoints.latest is None:
+            say(f"weights: {config.checkpoint or f'drawn from seed {config.seed}'}")
             state = fresh_state(run)
         else:
+            say(f"going on from step {checkpoints.latest} of {config.run_dir}")
             state, place = checkpoints.restore(run.abstract)
             batches.set_state(place)
         return _steps(run, state, batches, checkpoints, validate)
 
 
 def _steps(
-    run: Run, state: TrainState, batches: Batches, checkpoints: Checkpoints, validate: Validate | None
+    run: Run,
+    state: TrainState,
+    batches: CheckpointableIterator,
+    checkpoints: Checkpoints,
+    validate: Validate | None,
 ) -> TrainState:
     config = run.config
     start = int(state.step)
     with contextlib.ExitStack() as stack:
         log = None
-        if jax.process_index() == 0:
+        if hosts.is_first():
             log = stack.enter_context(contextlib.closing(Log(config.run_dir, start, config.steps, config.log_every)))
         reader = stack.enter_context(contextlib.closing(Reader(batches, run.mesh)))
         stop = stack.enter_context(_signals())
-        measured = Measurements(run, log)
+        measured = Measurements(run, log, checkpoints)
+        compiled = Compiled(run)
         for step in range(start + 1, config.steps + 1):
             ready = _next(reader, step)
-            with run.on_mesh():
-                state, metrics = run.step(state, ready.batch)
+            state, metrics = compiled(state, ready.batch)
+            if step == start + 1:
+                write_own(config)  # not before: what fails without a step leaves nothing behind
             measured.add(step, metrics, ready, reader.waited)
             stopping = _agreed(stop, step)
             if step % config.checkpoint_every == 0 or step == config.steps or stopping:
                 measured.finish()  # a state that is not finite is never saved
-                checkpoints.save(state, ready.state, measured.mean_loss())
+                checkpoints.save(state, ready.state)
             if validate and config.validate_every and step % config.validate_every == 0:
                 measured.finish()
                 validate(step, state)
@@ -73,13 +84,37 @@ def _steps(
     return state
 
 
+class Compiled:
+    """The run's step, which says when it is compiled: once for every shape of a batch."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.seen: set[tuple[Any, ...]] = set()
+
+    def __call__(
+        self, state: TrainState, batch: Mapping[str, jax.Array]
+    ) -> tuple[TrainState, Mapping[str, jax.Array]]:
+        """Send a step off."""
+        shape = tuple((name, x.shape) for name, x in sorted(batch.items()))
+        begun = time.perf_counter()
+        if new := shape not in self.seen:
+            self.seen.add(shape)
+            name, size = next((n, x.shape) for n, x in batch.items())
+            again = f" (shape {len(self.seen)} of the data)" if len(self.seen) > 1 else ""
+            say(f"compiling the step for {name} of {'x'.join(map(str, size))}{again}")
+        with self.run.on_mesh():
+            sent = self.run.step(state, batch)
+        if new:
+            say(f"compiled in {duration(time.perf_counter() - begun)}")
+        return sent
+
+
 class Measurements:
     """Takes each step's measurements from the devices two steps later, so that these never wait for it."""
 
-    def __init__(self, run: Run, log: Log | None):
-        self.run, self.log = run, log
+    def __init__(self, run: Run, log: Log | None, checkpoints: Checkpoints):
+        self.run, self.log, self.checkpoints = run, log, checkpoints
         self.pending: deque[tuple[int, Mapping[str, jax.Array], Shapes, float]] = deque()
-        self.losses: list[float] = []
         self.clock, self.waited = time.perf_counter(), 0.0
 
     def add(self, step: int, metrics: Mapping[str, jax.Array], ready: Ready, waited: float) -> None:
@@ -93,12 +128,6 @@ class Measurements:
         while self.pending:
             self._take()
 
-    def mean_loss(self) -> float:
-        """Mean loss since the last call."""
-        mean = math.fsum(self.losses) / len(self.losses)
-        self.losses.clear()
-        return mean
-
     def restart_clock(self) -> None:
         """Leave out of the next step's time what was done since the last."""
         self.clock = time.perf_counter()
@@ -107,15 +136,18 @@ class Measurements:
         step, metrics, shapes, waited = self.pending.popleft()
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         _check_finite(step, values)
-        self.losses.append(values["loss"])
         now = time.perf_counter()
         seconds, waiting = now - self.clock, waited - self.waited
         self.clock, self.waited = now, waited
         flops = self.run.flops(shapes) if self.run.flops else None
-        devices = self.run.mesh.devices.ravel().tolist()
         timing = {"seconds": seconds, "waiting_for_input": min(1.0, waiting / seconds)}
         if self.log:
-            self.log.record(step, values | timing | speed(flops, next(iter(shapes.values()))[0], seconds, devices))
+            rows = next(iter(shapes.values()))[0]
+            try:
+                self.log.record(step, values | timing | speed(flops, rows, seconds, self.run.devices))
+            except OSError as error:
+                found = f"cannot be written ({error.strerror})"
+                raise Mistake(f"{self.log.path}: {found}; {self.checkpoints.advice()}") from error
 
 
 def _check_finite(step: int, values: Mapping[str, float]) -> None:
@@ -137,7 +169,7 @@ def _next(reader: Iterator[Ready], step: int) -> Ready:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM or Ctrl-C sets; a second one ends the program as usual."""
+    """An event that SIGTERM, SIGHUP or Ctrl-C sets; a second one ends the program as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -149,7 +181,7 @@ def _signals() -> Iterator[threading.Event]:
         signal.signal(number, before[signal.Signals(number)])
 
     # With several processes JAX itself listens for SIGTERM and tells all of them (`_agreed`).
-    for number in (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ():
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if hosts.count() == 1 else ():
         before[number] = signal.signal(number, handle)
     try:
         yield stop
@@ -160,6 +192,6 @@ def _signals() -> Iterator[threading.Event]:
 
 def _agreed(stop: threading.Event, step: int) -> bool:
     """Whether to stop after this step; in a multi-process run all processes stop after the same one."""
-    if jax.process_count() == 1:
+    if hosts.count() == 1:
         return stop.is_set()
     return multihost_utils.reached_preemption_sync_point(step)

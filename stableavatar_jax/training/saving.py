@@ -1,10 +1,11 @@
-"""Checkpoints of a run: written beside the training, whole or not at all, the last and the best kept.
+"""Checkpoints of a run: written beside the training, whole or not at all, the last ones kept.
 
 `RUN/checkpoints/STEP` holds what is trained, the optimizer, the average and the place in the data; `RUN/frozen` holds,
 once, the weights that do not change.
 """
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,63 +13,64 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
+from stableavatar_jax import hosts
 from stableavatar_jax.checkpoint import load_params, save_params
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training.state import TrainState
 
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written; renamed when whole
+FOLDER, FROZEN = "checkpoints", "frozen"
 
+
+def saved_steps(folder: Path) -> list[int]:
+    """Steps of a run directory's whole checkpoints, in order."""
+    place = folder / FOLDER
+    return sorted(int(each.name) for each in place.iterdir() if each.name.isdigit()) if place.is_dir() else []
 
 
 class Checkpoints:
-    """The checkpoints of a run directory. Saving returns at once; errors of writing are raised at the next call."""
+    """The checkpoints of a run directory. Saving returns at once; errors of writing are raised at the next call.
+
+    Nothing is made before the first is saved.
+    """
 
     def __init__(self, folder: Path, keep: int = 1):
-        self.folder = folder.absolute()
-        keeping = [managers.LatestN(n=keep), managers.BestN(get_metric_fn=lambda m: m["loss"], reverse=True, n=1)]
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(keeping),
-            best_fn=lambda metrics: metrics["loss"],
-            best_mode="min",
-        )
-        self.manager = ocp.CheckpointManager(self.folder / "checkpoints", options=options)
+        self.folder, self.keep = folder.absolute(), keep
+
+    @functools.cached_property
+    def manager(self) -> ocp.CheckpointManager:
+        """Orbax's, which makes the folder."""
+        options = ocp.CheckpointManagerOptions(preservation_policy=managers.LatestN(n=self.keep))
+        return ocp.CheckpointManager(self.folder / FOLDER, options=options)
 
     def clear(self) -> None:
         """Remove what a killed run left half-written. (Orbax's own way does it while the next save is under way.)"""
-        if jax.process_index() == 0:
-            for leftover in (self.folder / "checkpoints").glob(f"*{TEMPORARY}*"):
+        if hosts.is_first():
+            for leftover in (self.folder / FOLDER).glob(f"*{TEMPORARY}*"):
                 shutil.rmtree(leftover)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("cleared")
+            if not saved_steps(self.folder) and (self.folder / FROZEN).is_dir():
+                shutil.rmtree(self.folder / FROZEN)  # the next attempt may freeze other weights
+        hosts.meet("cleared")
 
     @property
     def latest(self) -> int | None:
         """Step of the last whole checkpoint."""
-        return self.manager.latest_step()
+        return self.manager.latest_step() if (self.folder / FOLDER).is_dir() else None
 
-    @property
-    def best(self) -> int | None:
-        """Step of the checkpoint with the least loss."""
-        return self.manager.best_step()
-
-    def save(self, state: TrainState, data: Mapping[str, Any], loss: float) -> None:
-        """Start to write a checkpoint, `loss` being the mean since the one before; `data` is the iterator's state."""
+    def save(self, state: TrainState, data: Mapping[str, Any]) -> None:
+        """Start to write a checkpoint; `data` is the iterator's state."""
         step = int(state.step)
         if step == self.latest:
             return
         with self._writing():
-            if state.frozen and not (self.folder / "frozen").exists():
-                save_params(self.folder / "frozen", state.frozen)
-            self.manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_changing(state)), data=ocp.args.JsonSave(dict(data))
-                ),
-                metrics={"loss": loss},
+            if state.frozen and not (self.folder / FROZEN).exists():
+                save_params(self.folder / FROZEN, state.frozen)
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(_changing(state)), data=ocp.args.JsonSave(dict(data))
             )
+            self.manager.save(step, args=args)
 
     def restore(self, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """The state of a checkpoint (default: the last), each leaf in the abstract leaf's sharding, and the iterator's.
@@ -84,13 +86,12 @@ class Checkpoints:
             frozen = abstract.frozen
             if frozen:
                 shardings = jax.tree.map(lambda leaf: leaf.sharding, frozen)
-                frozen = load_params(self.folder / "frozen", frozen, shardings=shardings)
+                frozen = load_params(self.folder / FROZEN, frozen, shardings=shardings)
         except Exception as error:  # orbax and tensorstore raise many kinds
-            first = (str(error).splitlines() or [""])[0][:300]
-            folder = self.folder / "checkpoints" / str(step)
+            folder = self.folder / FOLDER / str(step)
             raise Mistake(
-                f"{folder}: cannot be read ({type(error).__name__}: {first}); remove it to go on from the one before, "
-                "or start with a new --run-dir"
+                f"{folder}: cannot be read ({type(error).__name__}: {_first_line(error)}); remove it to go on from the "
+                "one before, or start with a new --run-dir"
             ) from error
         state = TrainState(frozen=frozen, **saved["state"])
         return state, saved["data"]
@@ -102,20 +103,26 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait, and let the writing threads go."""
-        self.wait()
-        self.manager.close()
+        if "manager" in vars(self):
+            self.wait()
+            self.manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # from this save, or from the one before, which failed in the background
-            first = (str(error).splitlines() or [""])[0][:300]
-            kept = f"the last whole checkpoint is of step {self.latest}" if self.latest else "none is whole yet"
-            raise Mistake(
-                f"{self.folder}: a checkpoint could not be written ({type(error).__name__}: {first}); {kept}. Free "
-                "some space there and give the same command again"
-            ) from error
+            found = f"a checkpoint could not be written ({type(error).__name__}: {_first_line(error)})"
+            raise Mistake(f"{self.folder}: {found}; {self.advice()}") from error
+
+    def advice(self) -> str:
+        """How to go on where something could not be written."""
+        kept = f"the last whole checkpoint is of step {self.latest}" if self.latest else "no checkpoint is whole yet"
+        return f"{kept}. Free some space there and give the same command again"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:300]
 
 
 def _changing(state: TrainState) -> dict[str, Any]:

@@ -6,8 +6,7 @@ and an average, frozen ones stand in the compute dtype with neither.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import flax.struct
 import jax
@@ -15,13 +14,13 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
-from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.config import LoRAConfig
-from stableavatar_jax.shapes import Array, Float, Int
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.optimizer import make_optimizer
+from stableavatar_jax.training.parts.config import Selection
 
 Tree = dict[str, Any]
-Selection = Literal["paper", "release", "adapter", "lora", "all"]
 
 SELECTIONS: dict[str, Callable[[str], bool]] = {
     "paper": lambda path: "attention/" in path or path.startswith("params/audio_adapter/"),
@@ -31,11 +30,7 @@ SELECTIONS: dict[str, Callable[[str], bool]] = {
     "all": lambda path: True,
 }
 """Which variables are trained, by path (`params/blocks/ffn/up/kernel`): attention and adapter; every block and
-everything that hears; everything that hears (adapter, audio keys and values); LoRA and everything that hears; all."""
-
-
-STACKS = {"layers", "blocks"}
-"""Where weights of all layers lie stacked on a leading axis (`models.layers.stack`)."""
+everything vocal; everything vocal (adapter, audio keys and values); LoRA and everything vocal; all."""
 
 
 @flax.struct.dataclass
@@ -54,125 +49,6 @@ class TrainState:
     optimizer: optax.OptState
     ema: Any
     """Running average of `params`, or None."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """The defaults are the release's for 1.3B on 4 GPUs."""
-
-    kind: Literal["adamw", "muon"] = "adamw"
-    """AdamW, or Muon: orthogonalised steps for matrices and kernels, as large as AdamW's; AdamW for all the rest."""
-    learning_rate: float = 2e-5
-    """After the warm-up it stays constant, unless `decay` says otherwise."""
-    warmup: int = 100
-    """Steps over which the learning rate rises from 0; 0 for none."""
-    decay: Literal["none", "linear", "cosine"] = "none"
-    """How the learning rate falls. A run may go on with another `decay`, and so decide late how it ends."""
-    decay_start: int = 0
-    """Step at which it begins to fall."""
-    decay_steps: int = 0
-    """Steps over which it falls."""
-    floor: float = 0.0
-    """Share of the learning rate that is left at the end."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the first and the second moment."""
-    eps: float = 1e-10
-    """Added to the root of the second moment."""
-    weight_decay: float = 3e-2
-    """Of every trained variable, norms and biases too, times the learning rate."""
-    clip: tuple[float, float] = (0.25, 0.05)
-    """Largest norm of all gradients together, at the first step and after `clip_steps`; between them a line."""
-    clip_steps: int = 1000
-    """Steps until the second value of `clip` holds."""
-    clip_spikes: bool = True
-    """After `clip_steps`, whether a norm above 5 times the limit lowers the limit for this step, up to 10 times."""
-    ema: float = 0.9999
-    """Decay of the running average (shorter at the start); 0 for none, as in the release."""
-
-    def __post_init__(self):
-        if self.learning_rate <= 0 or self.warmup < 0 or min(self.clip) <= 0 or self.clip_steps < 1:
-            raise Mistake("learning_rate and clip above 0, warmup 0 or more, clip_steps 1 or more are needed")
-        if self.decay != "none" and self.decay_steps < 1:
-            raise Mistake(f"decay {self.decay} needs decay_steps: the number of steps over which the rate falls")
-        if not 0 <= self.ema < 1:
-            raise Mistake(f"ema is {self.ema}, 0 to below 1 is needed")
-
-
-class ClipState(NamedTuple):
-    """Steps taken so far."""
-
-    step: Int[Array, ""]
-
-
-def learning_rate(config: OptimizerConfig) -> optax.Schedule:
-    """`learning_rate * min(1, step / warmup)`: the first step of a warm-up has rate 0, and only fills the moments.
-
-    From `decay_start` on it falls, to `floor` times as much.
-    """
-
-    def rate(step):
-        warm = config.learning_rate * jnp.minimum(1.0, step / config.warmup if config.warmup else 1.0)
-        if config.decay == "none":
-            return warm
-        done = jnp.clip((step - config.decay_start) / config.decay_steps, 0.0, 1.0)
-        left = 1 - done if config.decay == "linear" else (1 + jnp.cos(jnp.pi * done)) / 2
-        return warm * (config.floor + (1 - config.floor) * left)
-
-    return rate
-
-
-def clip_limit(norm: Float[Array, ""], step: Int[Array, ""], config: OptimizerConfig) -> Float[Array, ""]:
-    """Largest gradient norm let through at a step (docs/method.md, the release's rule)."""
-    limit = optax.linear_schedule(*config.clip, config.clip_steps)(step)
-    spike = norm / limit
-    lowered = jnp.where(spike > 5, limit / jnp.minimum(spike, 10), limit)
-    return jnp.where(config.clip_spikes & (step > config.clip_steps), lowered, limit)
-
-
-def clip_gradients(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Scale all gradients together down to the step's limit, `limit / (norm + 1e-6)` as PyTorch does."""
-
-    def update(grads, state, params=None):
-        norm = optax.tree.norm(grads)
-        scale = jnp.minimum(1.0, clip_limit(norm, state.step, config) / (norm + 1e-6))
-        return jax.tree.map(lambda g: g * scale, grads), ClipState(state.step + 1)
-
-    return optax.GradientTransformation(lambda params: ClipState(jnp.zeros((), jnp.int32)), update)
-
-
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The release's optimizer: clipping, then AdamW with decay apart from the gradient; or Muon in its place."""
-    return optax.chain(clip_gradients(config), {"adamw": adamw, "muon": muon}[config.kind](config))
-
-
-def adamw(config: OptimizerConfig) -> optax.GradientTransformation:
-    """PyTorch's AdamW, its moments in float32, with the config's schedule."""
-    return optax.chain(
-        optax.scale_by_adam(*config.betas, eps=config.eps),
-        optax.add_decayed_weights(config.weight_decay),
-        optax.scale_by_learning_rate(learning_rate(config)),
-    )
-
-
-def muon(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Muon (Jordan et al. 2024) scaled to AdamW's step (Liu et al. 2025), so that one learning rate serves both."""
-    return optax.contrib.muon(
-        learning_rate(config), eps=config.eps, weight_decay=config.weight_decay, adam_b1=config.betas[0],
-        adam_b2=config.betas[1], consistent_rms=0.2, muon_weight_dimension_numbers=matrices,
-    )
-
-
-def matrices(params: Any) -> Any:
-    """How Muon reads each leaf: kernels as matrices [taps * in, out], one for each stacked layer; None for others."""
-
-    def read(path, leaf):
-        names = {getattr(key, "key", None) for key in path}
-        axes = range(1 if names & STACKS else 0, leaf.ndim)
-        if "kernel" not in names or len(axes) < 2:
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(axes[:-1]), (axes[-1],))
-
-    return jax.tree_util.tree_map_with_path(read, params)
 
 
 def divide(variables: Mapping[str, Any], selection: Selection) -> tuple[Tree, Tree]:
@@ -228,11 +104,16 @@ def advance(state: TrainState, grads: Tree, optimizer: optax.GradientTransformat
     """
     updates, moments = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    average = None
+    averaged = None
     if state.ema is not None:
         decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
-        average = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), state.ema, params)
-    return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=moments, ema=average)
+        averaged = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), state.ema, params)
+    return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=moments, ema=averaged)
+
+
+def average(state: TrainState) -> Tree:
+    """The trained variables to use: the running average where there is one."""
+    return state.ema or state.params
 
 
 def merged(variables: Mapping[str, Any]) -> Tree:

@@ -14,9 +14,12 @@ from stableavatar_jax.diffusion.config import LossConfig
 from stableavatar_jax.models.avatar import abstract_params
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.training import optimizer as optimizers
 from stableavatar_jax.training import state as states
-from stableavatar_jax.training.parts.dit_step import Draws, StepConfig, gradients, measure
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig
+from stableavatar_jax.training.parts.dit_step import Draws, gradients, measure
+from stableavatar_jax.training.step import told
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names import dit as names
 from tests.golden import cases, sizes
@@ -92,7 +95,7 @@ def test_optimizer(case):
         learning_rate=c["lr"], warmup=case.info["warmup"], betas=tuple(c["betas"]), eps=c["eps"],
         weight_decay=c["weight_decay"],
     )
-    optimizer = states.adamw(config)
+    optimizer = optimizers.adamw(config)
     count = sum(name.startswith("in/p") for name in stored)
     params = {i: jnp.asarray(stored[f"in/p{i}"]) for i in range(count)}
     moments, rates = optimizer.init(params), []
@@ -100,7 +103,7 @@ def test_optimizer(case):
         grads = {i: jnp.asarray(stored[f"in/g{i}"][step]) for i in range(count)}
         updates, moments = optimizer.update(grads, moments, params)
         params = optax.apply_updates(params, updates)
-        rates.append(states.learning_rate(config)(step))
+        rates.append(optimizers.learning_rate(config)(step))
         for i in range(count):
             case.check(f"out/step{step}_p{i}", params[i])
     case.check("out/lr", rates)
@@ -116,15 +119,15 @@ def test_clip_and_schedule(case):
     config = OptimizerConfig(clip=(final * c["initial_grad_norm_ratio"], final), clip_steps=steps)
     for row in info["rows"]:
         norm, step = jnp.asarray(row["total_grad_norm"]), jnp.asarray(row["global_step"])
-        limit = states.clip_limit(norm, step, config)
+        limit = optimizers.clip_limit(norm, step, config)
         np.testing.assert_allclose(limit, row["actual_max_grad_norm"], **tolerance)
-        scaled, _ = states.clip_gradients(config).update({"g": norm}, states.ClipState(step))
+        scaled, _ = optimizers.clip_gradients(config).update({"g": norm}, optimizers.ClipState(step))
         np.testing.assert_allclose(scaled["g"] / norm, row["scale"], **tolerance)
     tables = {name: rates for name, rates in info.items() if name.startswith("lr_by_step")}
     assert tables
     for name, rates in tables.items():
         warmup, base = re.fullmatch(r"lr_by_step_warmup(\d+)_base(.+)", name).groups()
-        schedule = states.learning_rate(OptimizerConfig(learning_rate=float(base), warmup=int(warmup)))
+        schedule = optimizers.learning_rate(OptimizerConfig(learning_rate=float(base), warmup=int(warmup)))
         np.testing.assert_allclose([schedule(step) for step in range(len(rates))], rates, err_msg=name, **tolerance)
     for strata in info["timestep_strata"]:
         np.testing.assert_array_equal(flow.strata(strata["world_size"]), strata["index_range_per_rank"])
@@ -148,7 +151,7 @@ def test_full_step(case):
     step = StepConfig(loss=LossConfig(motion=info["motion_sub_loss_ratio"], motion_axis="channels"))
     state = states.begin(params, "release", optimizer, LoRAConfig(), seed=0, dtype="float32")
     start = jnp.asarray(info["global_step"], jnp.int32)
-    state = dataclasses.replace(state, step=start, optimizer=(states.ClipState(start), *state.optimizer[1:]))
+    state = dataclasses.replace(state, step=start, optimizer=(optimizers.ClipState(start), *state.optimizer[1:]))
     frozen = {rule.target for rule in names.rules(config) if rule.source in info["frozen_params"]}
     assert set(traverse_util.flatten_dict(state.frozen["params"], sep="/")) == frozen
 
@@ -176,8 +179,8 @@ def test_full_step(case):
     @jax.jit
     def run(state, batch, draws):
         grads, errors = gradients(model, state, batch, draws, step)
-        after = states.advance(state, grads, states.make_optimizer(optimizer), 0.0)
-        return grads, measure(errors, draws, grads, state, step, optimizer), after
+        after = states.advance(state, grads, optimizers.make_optimizer(optimizer), 0.0)
+        return grads, measure(errors, draws, step) | told(grads, state.step, optimizer), after
 
     grads, metrics, after = run(state, batch, draws)
     for name, ours in (("rec_loss", "reconstruction"), ("motion_sub_loss", "motion"), ("loss", "loss")):

@@ -15,9 +15,10 @@ from stableavatar_jax.models.config import AvatarConfig, VAEConfig
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.sampler import denoise, load_transformer
 from stableavatar_jax.training import run as runs
+from stableavatar_jax.training.config import OptimizerConfig
 from stableavatar_jax.training.parts import dit
-from stableavatar_jax.training.parts.dit_step import StepConfig
-from stableavatar_jax.training.state import OptimizerConfig, join, merged
+from stableavatar_jax.training.parts.config import StepConfig
+from stableavatar_jax.training.state import join, merged
 from tests.training import tiny
 
 ROWS, STEPS = 16, 600

@@ -18,18 +18,19 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.checkpoint import load_params
-from stableavatar_jax.config import read_config
+from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.config import AvatarConfig, LoRAConfig
 from stableavatar_jax.training import loop
-from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
+from stableavatar_jax.training.__main__ import main
+from stableavatar_jax.training.directory import settle, write_own
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.parts import dit
-from stableavatar_jax.training.saving import Checkpoints
-from stableavatar_jax.weights.lora import load_lora, save_lora
-from tests.training.tiny import Synthetic, config
+from stableavatar_jax.training.saving import Checkpoints, saved_steps
+from stableavatar_jax.weights.lora import load_lora
+from tests.training.tiny import MODEL, Synthetic, config
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"seconds", "waiting_for_input", "samples_per_second", "tflops_per_chip", "mfu", "mfu_with_recompute"}
@@ -46,7 +47,8 @@ def assert_same_run(one: Path, other: Path):
 
 def train(folder: Path, batches, run=None, **changes):
     """A run of six steps in two parts each; `run` is one prepared before, whose compiled step is used again."""
-    options = runs.settle(config(**({"run_dir": folder, "steps": 6, "checkpoint_every": 3, "accumulate": 2} | changes)))
+    begun = {"run_dir": folder, "steps": 6, "checkpoint_every": 3, "accumulate": 2}
+    options = settle(config(**(begun | changes)))
     run = dataclasses.replace(run, config=options) if run else dit.prepare(options)
     return loop.train(run, batches)
 
@@ -136,26 +138,27 @@ def test_half_written_checkpoint_is_never_latest(run, tmp_path):
     assert not half.exists() and latest(tmp_path) == 6
 
 
-def test_last_and_best_are_kept(run, tmp_path):
-    train(tmp_path, Synthetic(), run, steps=4, checkpoint_every=1)
-    losses = {row["step"]: row["loss"] for row in read_rows(tmp_path / "metrics.csv")}
-    best = min(losses, key=lambda step: losses[step])
-    with contextlib.closing(Checkpoints(tmp_path)) as kept:
-        assert set(kept.manager.all_steps()) == {best, 4} and kept.best == best
+def test_the_last_ones_are_kept(run, tmp_path):
+    train(tmp_path, Synthetic(), run, steps=4, checkpoint_every=1, keep=2)
+    assert saved_steps(tmp_path) == [3, 4]
 
 
-def test_export_is_the_average_of_the_best(tmp_path):
-    """A LoRA run's weights, merged, and its LoRA alone in the release's format."""
-    options = config(run_dir=tmp_path, steps=1, train="lora", lora=LoRAConfig(rank=2))
-    state = loop.train(dit.prepare(runs.settle(options)), Synthetic())
-    step, lora = dit.export(options, tmp_path / "model")
+def test_export_is_the_average_of_the_last(tmp_path, capsys):
+    """A LoRA run's weights, merged, and its LoRA alone in the release's format; no option of the run is repeated."""
+    options = config(run_dir=tmp_path / "run", steps=1, train="lora", lora=LoRAConfig(rank=2))
+    state = loop.train(dit.prepare(settle(options)), Synthetic())
+    output = tmp_path / "model"
+    assert main(["--run-dir", str(options.run_dir), "--export", str(output), "--mesh.fsdp", "1"]) == 0
+    told = capsys.readouterr()
+    assert "dit of step 1" in told.out and "it has no vae, umt5, clip_vision, wav2vec2" in told.err
     variables = states.join(state.ema, state.frozen)
-    model = read_config(tmp_path / "model", AvatarConfig)
-    params = load_params(tmp_path / "model" / "dit", abstract_params(part(model, "dit")))
-    assert step == 1
+    params = load_params(output / "dit", abstract_params(part(read_config(output, AvatarConfig), "dit")))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states.merged(variables), params)
-    save_lora(tmp_path / "lora.safetensors", lora)
-    assert_same_state(load_lora(tmp_path / "lora.safetensors"), variables["lora"])
+    assert_same_state(load_lora(output / "lora.safetensors"), variables["lora"])
+    for more, found in ((), "it has a dit already"), (("--step", "7"), "checkpoints of steps 1; "):
+        target = output if not more else tmp_path / "other"
+        assert main(["--run-dir", str(options.run_dir), "--export", str(target), *more]) == 1
+        assert found in capsys.readouterr().err
 
 
 def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
@@ -164,11 +167,31 @@ def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
     assert latest(tmp_path) == 2
 
 
-def test_another_run_is_refused(tmp_path):
-    runs.settle(config(run_dir=tmp_path))
-    runs.settle(config(run_dir=tmp_path, steps=99))
+def test_another_run_is_refused_once_something_is_saved(run, tmp_path):
+    """What a run began with, but saved nothing of, binds nobody; nor is anything left by one that never made a step."""
+    begun = {"run_dir": tmp_path}
+    with pytest.raises(Mistake, match="the data ended before step 1"):
+        train(tmp_path / "none", iter(()), run)
+    assert not (tmp_path / "none").exists()
+    write_own(settle(config(**begun)))
+    assert settle(config(**begun, train="all")).train == "all"
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    settle(config(**begun, steps=99))
     with pytest.raises(Mistake, match="train was release, now all"):
-        runs.settle(config(run_dir=tmp_path, train="all"))
+        settle(config(**begun, train="all"))
+
+
+def test_a_checkpoint_is_one_by_whatever_path_it_is_reached(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_config(Path("model"), MODEL)
+    write_own(settle(config(run_dir=tmp_path / "run", checkpoint=Path("model"))))
+    (tmp_path / "run" / "checkpoints" / "4").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("model")
+    for path in (tmp_path / "model", Path("model"), Path("./run/../model"), Path("link")):
+        settle(config(run_dir=Path("run"), checkpoint=path))
+    write_config(Path("other"), MODEL)
+    with pytest.raises(Mistake, match="checkpoint was .*model, now .*other"):
+        settle(config(run_dir=Path("run"), checkpoint=Path("other")))
 
 
 def test_end_of_data(run, tmp_path):

@@ -16,7 +16,8 @@ from stableavatar_jax.encoding.precompute import PrecomputeConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
-from stableavatar_jax.training import loop, run
+from stableavatar_jax.training import loop
+from stableavatar_jax.training.directory import settle
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.parts import dit
 from tests.data import made
@@ -54,7 +55,7 @@ def losses(prepared, folder: Path, **changes) -> tuple[list[float], dict]:
     """Loss of every step, and the trained weights; the step is compiled once for all tests."""
     options = config(run_dir=folder, **changes)
     with contextlib.closing(dit.open_data(options)) as batches:
-        state = loop.train(dataclasses.replace(prepared, config=run.settle(options)), batches)
+        state = loop.train(dataclasses.replace(prepared, config=settle(options)), batches)
     return [float(row["loss"]) for row in read_rows(folder / "metrics.csv")], state.params
 
 
@@ -84,7 +85,7 @@ def test_a_run_on_clips_goes_on(prepared, tmp_path):
 def test_what_cannot_be_trained_on(tmp_path):
     for given, told in ({}, "neither is"), ({"data": tmp_path, "clips": tmp_path}, "both are"):
         with pytest.raises(Mistake, match=f"one of --data .* and --clips .* is needed, {told} given"):
-            dit.open_data(config(**given))
+            dit.check(config(**given))
     data = clips(tmp_path, 6)
     short = {"clips": data, "window": ClipWindow(frames=9, sizes=WINDOW.sizes)}
     with pytest.raises(Mistake, match="6 frames, a window needs 9"):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.training import run as runs
-from stableavatar_jax.training.state import OptimizerConfig, learning_rate, make_optimizer, matrices
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.directory import settle, write_own
+from stableavatar_jax.training.optimizer import learning_rate, make_optimizer, matrices
 from tests.training import tiny
 
 
@@ -27,11 +28,12 @@ def test_the_rate_rises_stays_and_falls(decay, halfway):
 
 def test_how_a_run_ends_may_be_decided_late(tmp_path):
     begun = tiny.config(run_dir=tmp_path)
-    runs.settle(begun)
+    write_own(begun)
+    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
     ending = dataclasses.replace(begun.optimizer, decay="linear", decay_start=5, decay_steps=5, floor=0.1)
-    runs.settle(dataclasses.replace(begun, optimizer=ending))
+    settle(dataclasses.replace(begun, optimizer=ending))
     with pytest.raises(Mistake, match=r"optimizer.learning_rate was 0.001, now 0.5"):
-        runs.settle(dataclasses.replace(begun, optimizer=dataclasses.replace(ending, learning_rate=0.5)))
+        settle(dataclasses.replace(begun, optimizer=dataclasses.replace(ending, learning_rate=0.5)))
 
 
 def test_muon_steps_are_orthogonal_and_as_large_as_adamw_s():

@@ -9,9 +9,10 @@ import numpy as np
 from stableavatar_jax.diffusion import flow, losses
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.optimizer import make_optimizer
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.dit_step import Draws, gradients
-from stableavatar_jax.training.state import OptimizerConfig
 from tests.training import tiny
 
 PAIRS = 16
@@ -45,7 +46,7 @@ def test_sixteen_pairs_are_learned():
         def one(state, _):
             grads, rows = gradients(model, state, batch, draws, config)
             loss = losses.combine(rows["reconstruction"].mean(), rows["motion"].mean(), config.loss)
-            return states.advance(state, grads, states.make_optimizer(optimizer), 0.0), loss
+            return states.advance(state, grads, make_optimizer(optimizer), 0.0), loss
 
         return jax.lax.scan(one, state, length=100)
 

@@ -19,12 +19,14 @@ from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.training import loop
-from stableavatar_jax.training import run as runs
 from stableavatar_jax.training import state as states
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.directory import settle
 from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.optimizer import make_optimizer
 from stableavatar_jax.training.parts import dit
-from stableavatar_jax.training.parts.dit_step import StepConfig, draw, gradients
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig
+from stableavatar_jax.training.parts.dit_step import draw, gradients
 from tests.params import random_params
 from tests.training import tiny
 
@@ -113,7 +115,7 @@ def test_frozen_weights_take_no_optimizer_memory():
 def test_average_follows_its_rule():
     """By hand, two steps: decays 1/10 and 2/11, below the asked-for 0.9."""
     state = begin("adapter", optimizer=dataclasses.replace(OPTIMIZER, ema=0.9))
-    optimizer = states.make_optimizer(OPTIMIZER)
+    optimizer = make_optimizer(OPTIMIZER)
     want = state.params
     for step in range(2):
         state = states.advance(state, jax.tree.map(jnp.ones_like, state.params), optimizer, 0.9)
@@ -175,7 +177,7 @@ def test_mesh_of_four_equals_one_device(tmp_path):
 
 def two_steps(folder: str, **axes: int):
     """The runs that the test above compares."""
-    run = dit.prepare(runs.settle(tiny.config(run_dir=Path(folder), steps=2, mesh=MeshConfig(**axes))))
+    run = dit.prepare(settle(tiny.config(run_dir=Path(folder), steps=2, mesh=MeshConfig(**axes))))
     kernel = run.abstract.params["params"]["blocks"]["ffn"]["up"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) == (2, 32 // axes["fsdp"], 48 // axes["tensor"])
     loop.train(run, tiny.Synthetic())

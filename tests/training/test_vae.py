@@ -17,7 +17,8 @@ from stableavatar_jax.models.config import AvatarConfig, VAEConfig
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.parts import vae as module
-from stableavatar_jax.training.parts.vae_loss import VAELossConfig, reconstruction_loss
+from stableavatar_jax.training.parts.config import VAELossConfig, VAETrainConfig
+from stableavatar_jax.training.parts.vae_loss import reconstruction_loss
 from stableavatar_jax.weights.directory import write_part
 from stableavatar_jax.weights.formats.tensors import lazy
 from tests.data import made
@@ -28,7 +29,7 @@ SMALL = VAEConfig(dim=4, dim_mult=(1, 1, 1, 1), num_res_blocks=0, conv="direct")
 MODEL = dataclasses.replace(tiny.MODEL, vae=SMALL)
 PRESET = """
 import dataclasses
-from stableavatar_jax.training.parts.vae import VAETrainConfig
+from stableavatar_jax.training.parts.config import VAETrainConfig
 from tests.training.test_vae import MODEL
 config = VAETrainConfig(model=MODEL, batch=2)
 """
@@ -83,7 +84,7 @@ def test_a_run_goes_on_and_is_exported(clips, tmp_path):
 
 def test_a_fresh_autoencoder_takes_every_frame_for_a_picture():
     """Time is not mixed: a still video is given back as its picture is, and its later frames are read alone."""
-    network = module.network(module.VAETrainConfig(model=MODEL))
+    network = module.network(VAETrainConfig(model=MODEL))
     params = module.one_frame_start(load_part(None, dataclasses.replace(MODEL, vae=network.config), "vae")[1])
     pixels = jax.random.uniform(jax.random.key(0), (1, 1, 16, 16, 3), minval=-1)
     video = jnp.concatenate([jnp.zeros((1, 1, 16, 16, 3)), jnp.repeat(pixels, 8, 1)], 1)
@@ -129,6 +130,6 @@ def test_a_run_begins_with_packed_weights(tmp_path):
     _, params = load_part(None, MODEL, "vae", seed=7)
     write_config(tmp_path, MODEL)
     write_part(tmp_path / "vae", {path: lazy(x) for path, x in flatten_dict(jax.device_get(params), sep="/").items()})
-    config = module.VAETrainConfig(model=MODEL, checkpoint=tmp_path, mesh=MeshConfig(fsdp=1))
+    config = VAETrainConfig(model=MODEL, checkpoint=tmp_path, mesh=MeshConfig(fsdp=1))
     state = runs.fresh_state(module.prepare(config))
     jax.tree.map(np.testing.assert_array_equal, state.params["vae"], params)

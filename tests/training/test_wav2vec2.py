@@ -26,7 +26,7 @@ from tests.training import tiny
 WAV2VEC2 = dataclasses.replace(tiny.MODEL.wav2vec2, conv_dims=(8,) * 7)
 MODEL = dataclasses.replace(tiny.MODEL, wav2vec2=WAV2VEC2)
 PRESET = """
-from stableavatar_jax.training.parts.wav2vec2 import Wav2Vec2TrainConfig
+from stableavatar_jax.training.parts.config import Wav2Vec2TrainConfig
 from tests.training.test_wav2vec2 import MODEL
 config = Wav2Vec2TrainConfig(model=MODEL, batch=2)
 """

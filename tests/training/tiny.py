@@ -14,9 +14,8 @@ from stableavatar_jax.models.config import (
     UMT5Config,
     Wav2Vec2Config,
 )
-from stableavatar_jax.training.config import TrainConfig
-from stableavatar_jax.training.parts.dit_step import StepConfig
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig, TrainConfig
 
 MODEL = AvatarConfig(
     dit=DiTConfig(
@@ -31,10 +30,11 @@ SHAPE = (3, 4, 4)  # latent frames, rows, columns
 
 
 def config(**changes: Any) -> TrainConfig:
-    """One device, float32, no warm-up; `accumulate` goes to the step's config."""
+    """One device, float32, random weights, a short warm-up; `accumulate` goes to the step's config."""
     step = StepConfig(accumulate=changes.pop("accumulate", 1))
     defaults = dict(
         model=MODEL, batch=2, dtype="float32", remat="none", mesh=MeshConfig(fsdp=1), step=step, log_every=2,
+        random_weights=True,
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup=2),
     )
     return TrainConfig(**(defaults | changes))

@@ -22,9 +22,10 @@ from stableavatar_jax.data.clips.clip import PROMPTS, Clip, Kind
 from stableavatar_jax.data.clips.layouts import kind_of, named_clips, read_clip
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.config import MissingMasks, OnBad
+from stableavatar_jax.data.kinds import CLIPS
 from stableavatar_jax.errors import Mistake
 
-INDEX = "clips.json"
+INDEX = CLIPS
 """One entry a clip, in order, with all that needs no decoding."""
 MANY = ("images", "face_masks", "lip_masks")
 TEXTS = ("id", "kind", "prompt", "labels")

@@ -22,13 +22,14 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 
+from stableavatar_jax.data.kinds import RECORDS
 from stableavatar_jax.data.order import Batch
 from stableavatar_jax.errors import Mistake
 
 Format = Literal["npz", "array_record"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-META = "records.json"
+META = RECORDS
 
 FIELDS = {
     "latents_mean": "F h w 16: VAE posterior of the video, normalised",

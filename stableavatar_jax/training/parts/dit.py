@@ -1,38 +1,72 @@
 """Training the DiT, on precomputed records or on clips: its run, its data, its validation and its export."""
 
-import math
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from stableavatar_jax.config import read_config
+from stableavatar_jax.checkpoint import check_params
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_records
-from stableavatar_jax.encoding.online import open_clips
+from stableavatar_jax.data.kinds import expect
+from stableavatar_jax.encoding.online import TEXT_LEN, open_clips
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.models.avatar import boxed_params
-from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.training.config import TrainConfig
+from stableavatar_jax.frames import IMAGE_TOKENS, PIXELS_PER_LATENT, latent_frames
+from stableavatar_jax.models.avatar import PARTS, abstract_params, boxed_params, part, settled
+from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.sharding import draw, unbox
+from stableavatar_jax.training.export import Exported
 from stableavatar_jax.training.loop import Validate
+from stableavatar_jax.training.memory import bytes_each
+from stableavatar_jax.training.parts import validation
+from stableavatar_jax.training.parts.config import TrainConfig
 from stableavatar_jax.training.parts.dit_step import make_train_step
-from stableavatar_jax.training.run import Run, assemble, best_state, load_weights, write_parts
+from stableavatar_jax.training.parts.part import Part
+from stableavatar_jax.training.parts.records import check_records
+from stableavatar_jax.training.run import Run, assemble, load_weights
 from stableavatar_jax.training.speed import step_flops
-from stableavatar_jax.training.state import Tree, begin, join, make_optimizer, merged
+from stableavatar_jax.training.state import TrainState, average, begin, join, merged
 
-Config = TrainConfig
+
+def network(config: TrainConfig) -> DiT:
+    """The network as it is trained: computing in the config's dtype, born in float32."""
+    compute = settled(
+        config.model, "dit", jax.devices()[0], config.dtype, param_dtype="float32", attention=config.attention,
+        remat=config.remat,
+    )  # fmt: skip
+    return DiT(config.model.dit, compute)
+
+
+def check(config: TrainConfig) -> None:
+    """Raise Mistake where data, weights, options and model do not fit together; only metadata are read."""
+    if bool(config.data) == bool(config.clips):
+        raise Mistake(
+            "one of --data RECORDS (made by `python -m stableavatar_jax.data precompute`) and --clips CLIPS (made by "
+            f"`python -m stableavatar_jax.data build`) is needed, {'both are' if config.data else 'neither is'} given"
+        )
+    if config.data:
+        check_records(config.data, config.model)
+    else:
+        expect(config.clips, "clips", "--clips")  # type: ignore[arg-type]
+    if config.validate_every:
+        for name in ("image", "audio"):
+            path = getattr(config.validation, name)
+            if path is None or not path.is_file():
+                found = "is missing" if path is None else f"{path}: there is no such file"
+                raise Mistake(f"--validation.{name} {found}: --validate-every needs picture and recording")
+    if config.checkpoint:
+        for name in PARTS if config.clips or config.validate_every else ("dit",):
+            check_params(config.checkpoint / name, abstract_params(part(config.model, name)))
 
 
 def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
-    """The run of a DiT's config; raises ValueError where the batch cannot be spread over the mesh."""
-    model = config.dit()
-    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), model.example())
+    """The run of a DiT's config; on all devices unless a mesh is given."""
+    model = network(config)
 
-    def draw(key: jax.Array) -> Any:
-        params = nn.unbox(model.init(key, *example)["params"])
+    def born(key: jax.Array) -> Any:
+        params = unbox(draw(model, key))
         if config.train == "all":
             # Wan's own start: the velocity is zero, until the head has learned otherwise.
             params["head"]["kernel"] = jnp.zeros_like(params["head"]["kernel"])
@@ -45,73 +79,58 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
         return load_weights(run, folder, "dit", run.boxed)
 
     return assemble(
-        config, model, boxed_params(model), draw=draw, load=load, mesh=mesh, accumulate=config.step.accumulate,
+        config, model, boxed_params(model), draw=born, load=load, mesh=mesh,
         begin=lambda params: begin(
             params, config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype
         ),
-        step=make_train_step(model, config.step, config.optimizer, make_optimizer(config.optimizer), seed=config.seed),
+        step=make_train_step(model, config.step, config.optimizer, seed=config.seed),
         flops=lambda shapes: step_flops(model.config, shapes["latents_mean"], shapes["audio"][1], model.compute.remat),
     )  # fmt: skip
 
 
 def open_data(config: TrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
     """This process's rows of every batch: from records, or from clips that are encoded on the way."""
-    if config.data and not config.clips:
+    if config.data:
         return open_records(config.data, batch=config.batch, seed=config.seed, host=host, hosts=hosts)
-    if config.clips and not config.data:
-        model = read_config(config.checkpoint, AvatarConfig) if config.checkpoint else config.model
-        return open_clips(
-            config.clips, config.window, model, config.checkpoint, batch=config.batch, seed=config.seed,
-            tally=Tally(config.on_bad, config.missing_masks), host=host, hosts=hosts,
-        )  # fmt: skip
-    raise Mistake(
-        "one of --data RECORDS (made by `python -m stableavatar_jax.data precompute`) and --clips CLIPS (made by "
-        f"`python -m stableavatar_jax.data build`) is needed, {'both are' if config.data else 'neither is'} given"
-    )
+    assert config.clips  # seen to by check
+    return open_clips(
+        config.clips, config.window, config.model, config.checkpoint, batch=config.batch, seed=config.seed,
+        tally=Tally(config.on_bad, config.missing_masks), host=host, hosts=hosts,
+    )  # fmt: skip
 
 
 def make_validate(run: Run) -> Validate:
     """What makes the validation videos."""
-    from stableavatar_jax.training.parts import validation
-
     return validation.make_validate(run)
 
 
-def export(config: TrainConfig, output: Path) -> tuple[int, Tree | None]:
-    """Write the best checkpoint's weights as a model directory for `sample.py`; return their step, and their LoRA.
-
-    The average is taken where there is one, and a LoRA is merged in. The encoders' folders are those of the model
-    directory the run started from, linked. Raises Mistake where there is no checkpoint, Mistake where
-    the directory holds weights already.
-    """
-    run = prepare(config)
-    state = best_state(run)
-    variables = join(state.ema or state.params, state.frozen)
+def exported(run: Run, state: TrainState) -> Exported:
+    """The average where there is one, with a LoRA merged in, and that LoRA by itself."""
+    variables = join(average(state), state.frozen)
     with run.on_mesh():
         params = jax.jit(merged)(variables)
-    write_parts(output, config, {"dit": params})
-    return int(state.step), variables.get("lora")
+    return Exported({"dit": params}, run.config.model, variables.get("lora"))
 
 
 def compiled_memory(config: TrainConfig) -> dict[str, float]:
     """Compile the step for `config.video` and return GiB on each device: `state`, `batch`, `temporary`, `total`."""
     run = prepare(config)
     frames, height, width = config.video
-    c, vae = config.model.dit, config.model.vae
-    length = min(226, c.text_len)  # training cuts prompts there
-    rows, size = config.batch, ((frames + 3) // 4, height // vae.space_factor, width // vae.space_factor)
+    c = config.model.dit
+    length = min(TEXT_LEN, c.text_len)  # training cuts prompts there
+    rows, size = config.batch, (latent_frames(frames), height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     place = NamedSharding(run.mesh, PartitionSpec(("data", "fsdp")))
     shaped = lambda *shape, dtype="float32": jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)  # noqa: E731
     latents = {name: shaped(*size, c.out_channels) for name in (
         "latents_mean", "latents_logvar", "reference_mean", "reference_logvar")}
     batch = latents | {
         "text": shaped(length, c.text_dim), "text_mask": shaped(length, dtype="bool"),
-        "image": shaped(257, c.image_dim),
+        "image": shaped(IMAGE_TOKENS, c.image_dim),
         "audio": shaped(2 * frames - 1, c.adapter.audio_dim), "face_mask": shaped(*size), "lip_mask": shaped(*size),
     }
     with run.on_mesh():
         memory: Any = run.step.lower(run.abstract, batch).compile().memory_analysis()
-    state = sum(_bytes(leaf) for leaf in jax.tree.leaves(run.abstract))
+    state = bytes_each(run.abstract)
     gib = {
         "state": state, "batch": memory.argument_size_in_bytes - state, "temporary": memory.temp_size_in_bytes,
         "total": memory.argument_size_in_bytes + memory.temp_size_in_bytes
@@ -120,5 +139,11 @@ def compiled_memory(config: TrainConfig) -> dict[str, float]:
     return {name: size / 2**30 for name, size in gib.items()}
 
 
-def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
-    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize
+DIT_PART = Part(
+    names=("dit",),
+    check=check,
+    prepare=prepare,
+    open_data=open_data,
+    make_validate=make_validate,
+    exported=exported,
+)

@@ -5,13 +5,11 @@ A batch is a dict of arrays with rows on axis 0: `latents_mean`, `latents_logvar
 `text_mask` `[B L]`, `image` `[B I G]`, `audio` `[B A V]`, `face_mask` and `lip_mask` `[B F H W]`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from einops import rearrange
 
 from stableavatar_jax.diffusion import flow, losses, masks
@@ -20,38 +18,13 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import vae
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.shapes import Array, Bool, Float, Int, Key
-from stableavatar_jax.training.state import OptimizerConfig, TrainState, advance, clip_limit, join, learning_rate
-
-Batch = Mapping[str, Array]
-Metrics = dict[str, Array]
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig
+from stableavatar_jax.training.state import TrainState, Tree, join
+from stableavatar_jax.training.step import Batch, Metrics, Step, make_step
 
 LEVEL_BUCKETS = 5
 """Noise levels are reported in so many equal ranges of 0 to 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepConfig:
-    """What a step draws and minimises; the defaults are the 1.3B release's."""
-
-    shift: float = 5.0
-    """Moves the noise levels drawn towards noise."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    """The loss."""
-    silent: float = 0.1
-    """Share of rows whose audio features are zeroed: the null of audio-native guidance."""
-    blind: float = 0.0
-    """Share of rows whose image features are zeroed (14B: 0.1)."""
-    clip_level: float = 0.3
-    """Share of steps in which every token reads the audio of the whole clip, not of its own frame alone."""
-    accumulate: int = 1
-    """Parts a batch is worked through in, one after another; their gradients are averaged."""
-
-    def __post_init__(self):
-        for name in ("silent", "blind", "clip_level"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise Mistake(f"{name} is {getattr(self, name)}, a share of 0 to 1 is needed")
-        if self.accumulate < 1:
-            raise Mistake(f"accumulate is {self.accumulate}, 1 or more is needed")
 
 
 class Draws(NamedTuple):
@@ -146,19 +119,14 @@ def gradients(
     return grads, jax.tree.map(lambda x: rearrange(x, "A B -> (B A)"), rows)
 
 
-def measure(rows: dict[str, Array], draws: Draws, grads: Any, state: TrainState, config: StepConfig,
-            optimizer: OptimizerConfig) -> Metrics:
-    """What is reported of a step: scalars, and for each mask branch and range of noise levels the mean over its rows
-    (NaN where it has none)."""
-    norm = optax.tree.norm(grads)
+def measure(rows: dict[str, Array], draws: Draws, config: StepConfig) -> Metrics:
+    """What is reported of a step's losses: scalars, and for each mask branch and range of noise levels the mean over
+    its rows (NaN where it has none)."""
     reconstruction, motion = rows["reconstruction"].mean(), rows["motion"].mean()
     metrics = {
         "loss": losses.combine(reconstruction, motion, config.loss),
         "reconstruction": reconstruction,
         "motion": motion,
-        "gradient_norm": norm,
-        "clip": clip_limit(norm, state.step, optimizer),
-        "learning_rate": jnp.asarray(learning_rate(optimizer)(state.step), jnp.float32),
     }
     mean = lambda x, chosen: jnp.where(chosen, x, 0).sum() / chosen.sum()  # noqa: E731
     for i, name in enumerate(BRANCHES):
@@ -170,24 +138,12 @@ def measure(rows: dict[str, Array], draws: Draws, grads: Any, state: TrainState,
     return metrics
 
 
-def make_train_step(
-    model: DiT,
-    config: StepConfig,
-    optimizer: OptimizerConfig,
-    transformation: optax.GradientTransformation,
-    *,
-    seed: int,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`step(state, batch) -> (state, metrics)`, a pure function; randomness is folded from the seed and the step.
+def make_train_step(model: DiT, config: StepConfig, optimizer: OptimizerConfig, *, seed: int) -> Step:
+    """The transformer's step: `training.step.make_step` with draws and losses of its own."""
 
-    The caller jits it, giving the old state away (`donate_argnums=0`); it compiles once for each shape of a batch.
-    """
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+    def measured_gradients(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[Tree, Metrics]:
         draws = draw(key, batch["latents_mean"].shape, config)
         grads, rows = gradients(model, state, batch, draws, config)
-        metrics = measure(rows, draws, grads, state, config, optimizer)
-        return advance(state, grads, transformation, optimizer.ema), metrics
+        return grads, measure(rows, draws, config)
 
-    return step
+    return make_step(measured_gradients, optimizer, seed=seed)

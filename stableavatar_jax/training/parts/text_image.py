@@ -1,8 +1,6 @@
-"""Training the text and the image encoder on pictures of clips and their prompts: options, run, data and export."""
+"""Training the text and the image encoder on pictures of clips and their prompts: run, data, validation and export."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +9,7 @@ import numpy as np
 
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
-from stableavatar_jax.data.sources.pictures import PictureConfig, PictureSource
+from stableavatar_jax.data.sources.pictures import PictureSource
 from stableavatar_jax.encoding.tokens import tokenize
 from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.models.clip_vision import resize_bicubic
@@ -19,32 +17,24 @@ from stableavatar_jax.models.contrast import Compared, Contrast
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.training.logs import note
 from stableavatar_jax.training.loop import Validate
+from stableavatar_jax.training.parts.config import TextImageTrainConfig
 from stableavatar_jax.training.parts.contrast_loss import contrastive_loss
-from stableavatar_jax.training.parts.networks import Params, PartConfig, average, open_clip_set, prepare_parts
-from stableavatar_jax.training.run import Run, best_state, write_parts
-from stableavatar_jax.training.state import TrainState
+from stableavatar_jax.training.parts.networks import (
+    Params,
+    check_parts,
+    exported_parts,
+    open_clip_set,
+    prepare_parts,
+)
+from stableavatar_jax.training.parts.part import Part
+from stableavatar_jax.training.run import Run
+from stableavatar_jax.training.state import TrainState, average
 
 TRAINED = "umt5", "clip_vision"
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodersTrainConfig(PartConfig):
-    """Train the text and the image encoder together, to know which prompt is of which picture; the same command goes on
-    where it stopped.
-
-    python train.py --part encoders --config configs/demo_encoders.py --clips DIR --run-dir DIR --steps N
-    """
-
-    batch: int = 64
-    """Rows of a step, over all devices together; each is compared with all the others."""
-    pictures: PictureConfig = field(default_factory=PictureConfig)
-
-
-Config = EncodersTrainConfig
-
-
-def prepare(config: EncodersTrainConfig) -> Run:
-    """The run of a config; raises ValueError where the batch cannot be spread over the devices."""
+def prepare(config: TextImageTrainConfig) -> Run:
+    """The run of a config."""
     model, device = config.model, jax.devices()[0]
     networks: dict[str, Any] = {
         name: part(model, name, settled(model, name, device, config.dtype, param_dtype="float32")) for name in TRAINED
@@ -66,15 +56,15 @@ def compare(networks: Mapping[str, Any], params: Params, batch: Mapping[str, Arr
     return networks["contrast"].apply({"params": params["contrast"]}, texts, mask, pictures)
 
 
-def open_source(config: EncodersTrainConfig, clips: ClipDataset) -> PictureSource:
-    """The pictures of clips, and their prompts as tokens. Raises ValueError where the tokenizer does not fit."""
+def open_source(config: TextImageTrainConfig, clips: ClipDataset) -> PictureSource:
+    """The pictures of clips, and their prompts as tokens. Raises Mistake where the tokenizer does not fit."""
     prompts = list(clips.prompts)
     tokens = zip(*tokenize(prompts, config.model, config.checkpoint), strict=True)
     return PictureSource(clips, config.pictures, dict(zip(prompts, tokens, strict=True)))
 
 
-def open_data(config: EncodersTrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
-    """Endless batches of pictures and prompts. Raises Mistake, Mistake, Mistake."""
+def open_data(config: TextImageTrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
+    """Endless batches of pictures and prompts. Raises Mistake."""
     source = open_source(config, open_clip_set(config.clips))
     return open_batches(source, batch=config.batch, seed=config.seed, host=host, hosts=hosts)
 
@@ -85,9 +75,9 @@ MOST = 256
 
 def make_validate(run: Run) -> Validate:
     """What finds the held-out clips' prompts by a picture of each, among those of all, with the average:
-    `RUN/validation.csv`. Raises Mistake, Mistake.
+    `RUN/validation.csv`. Raises Mistake.
     """
-    config: EncodersTrainConfig = run.config
+    config: TextImageTrainConfig = run.config
     source = open_source(config, open_clip_set(config.held_out or config.clips))
     chosen = np.linspace(0, len(source.clips) - 1, min(MOST, len(source.clips))).astype(int)
     items = [source.middle(int(item)) for item in chosen]
@@ -108,12 +98,11 @@ def make_validate(run: Run) -> Validate:
     return validate
 
 
-def export(config: EncodersTrainConfig, output: Path) -> tuple[int, None]:
-    """Write the best checkpoint's average of both encoders as parts of a model directory; return the checkpoint's step.
-
-    What compares them is left behind. Raises Mistake, Mistake, Mistake.
-    """
-    state = best_state(prepare(config))
-    params = average(state)
-    write_parts(output, config, {name: params[name] for name in TRAINED})
-    return int(state.step), None
+TEXT_IMAGE_PART = Part(
+    names=TRAINED,
+    check=lambda config: check_parts(config, TRAINED),
+    prepare=prepare,
+    open_data=open_data,
+    make_validate=make_validate,
+    exported=exported_parts(TRAINED),
+)

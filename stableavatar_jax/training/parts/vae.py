@@ -1,11 +1,9 @@
-"""Training the video autoencoder on crops of clips: its options, loss, run, data and export."""
+"""Training the video autoencoder on crops of clips: its run, data, validation and export."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,44 +13,23 @@ from PIL import Image
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
-from stableavatar_jax.data.sources.crops import CropConfig, CropSource, decode
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.data.sources.crops import CropSource, decode
+from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from stableavatar_jax.models.compute import settle
 from stableavatar_jax.models.vae import VAE, sample
 from stableavatar_jax.shapes import Array, Bool, Float, UInt8
+from stableavatar_jax.training.export import Exported
 from stableavatar_jax.training.logs import note
 from stableavatar_jax.training.loop import Validate
-from stableavatar_jax.training.parts.networks import Params, PartConfig, average, open_clip_set, prepare_parts
-from stableavatar_jax.training.parts.vae_loss import VAELossConfig, decibels, reconstruction_loss
-from stableavatar_jax.training.run import Run, best_state, write_parts
-from stableavatar_jax.training.state import TrainState
+from stableavatar_jax.training.parts.config import VAETrainConfig
+from stableavatar_jax.training.parts.networks import Params, check_parts, open_clip_set, prepare_parts
+from stableavatar_jax.training.parts.part import Part
+from stableavatar_jax.training.parts.vae_loss import decibels, reconstruction_loss
+from stableavatar_jax.training.run import Run
+from stableavatar_jax.training.state import TrainState, average
+from stableavatar_jax.whole import whole
 
 SURE = -6.0  # log variance of a fresh VAE's latents: at 0 the noise would be as large as they are
-
-
-@dataclass(frozen=True, kw_only=True)
-class VAETrainConfig(PartConfig):
-    """Train the video autoencoder on clips; the same command goes on where it stopped.
-
-    python train.py --part vae --config configs/demo_vae.py --clips DIR --run-dir DIR --steps N
-    """
-
-    FREE = PartConfig.FREE | {"crop.cache"}
-
-    train: Literal["all", "decoder"] = "all"
-    """What is trained. The decoder alone leaves the latents as they are, and so what was trained on them."""
-    noise: float = 0.0
-    """Spread of noise added to the latents, in units of their own: a decoder forgives a DiT what it has seen."""
-    crop: CropConfig = field(default_factory=CropConfig)
-    loss: VAELossConfig = field(default_factory=VAELossConfig)
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.train == "decoder" and self.optimizer.weight_decay:
-            raise Mistake("--train decoder needs --optimizer.weight-decay 0, or the encoder would decay too")
-
-
-Config = VAETrainConfig
 
 
 def network(config: VAETrainConfig) -> VAE:
@@ -63,7 +40,7 @@ def network(config: VAETrainConfig) -> VAE:
 
 
 def prepare(config: VAETrainConfig) -> Run:
-    """The run of a config; raises ValueError where the batch cannot be spread over the devices."""
+    """The run of a config."""
     vae = network(config)
     apply: Any = vae.apply
 
@@ -111,12 +88,12 @@ def centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def open_source(config: VAETrainConfig) -> CropSource:
-    """The crops a run trains on. Raises Mistake, Mistake."""
+    """The crops a run trains on. Raises Mistake."""
     return CropSource(open_clip_set(config.clips), config.crop, Tally(config.on_bad))
 
 
 def open_data(config: VAETrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
-    """Endless batches of crops. Raises Mistake, Mistake, Mistake."""
+    """Endless batches of crops. Raises Mistake."""
     return open_batches(open_source(config), batch=config.batch, seed=config.seed, host=host, hosts=hosts)
 
 
@@ -126,7 +103,7 @@ SHOWN, MEASURED = 16, 256
 
 def make_validate(run: Run) -> Validate:
     """What gives back whole pictures of the held-out clips with the average: `RUN/validation.csv` has the measures,
-    `RUN/validation/STEP.png` the last frame of each clip above what was made of it. Raises Mistake, Mistake.
+    `RUN/validation/STEP.png` the last frame of each clip above what was made of it. Raises Mistake.
     """
     config: VAETrainConfig = run.config
     apply: Any = run.model["vae"].apply
@@ -151,32 +128,28 @@ def make_validate(run: Run) -> Validate:
         path = config.run_dir / "validation" / f"{step}.png"
         path.parent.mkdir(exist_ok=True)
         rows = min(map(len, columns))
-        Image.fromarray(np.concatenate([column[:rows] for column in columns], axis=1)).save(path)
+        with whole(path) as partial:
+            Image.fromarray(np.concatenate([column[:rows] for column in columns], axis=1)).save(partial, format="png")
 
     return validate
 
 
 def middle(clip: Clip, frames: int) -> tuple[UInt8[np.ndarray, "T H W 3"], Bool[np.ndarray, "T H W"]]:
     """Frames in the middle of a clip, cut to whole latents, and their lips."""
-    frames = min(frames, 1 + (clip.frames - 1) // 4 * 4)
+    frames = min(frames, 1 + (clip.frames - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT)
     pixels, _, lips = decode(clip, (clip.frames - frames) // 2, frames)
-    height, width = (size // 8 * 8 for size in pixels.shape[1:3])
+    height, width = (size // PIXELS_PER_LATENT * PIXELS_PER_LATENT for size in pixels.shape[1:3])
     return pixels[:, :height, :width], np.unpackbits(lips, axis=-1).astype(bool)[:, :height, :width]
 
 
-def export(config: VAETrainConfig, output: Path) -> tuple[int, None]:
-    """Write the best checkpoint's average as part of a model directory, with the spread of its latents; return the
-    checkpoint's step. Raises Mistake, Mistake, Mistake, Mistake.
-    """
-    run = prepare(config)
-    state = best_state(run)
-    params = average(state)["vae"]
+def exported(run: Run, state: TrainState) -> Exported:
+    """The average, and the spread of its latents in the config: what an exported autoencoder gives is normalised."""
+    config, params = run.config, average(state)["vae"]
+    model = config.model
     if config.train == "all":
         mean, std = latent_spread(run.model["vae"], params, config)
-        vae = dataclasses.replace(config.model.vae, latents_mean=mean, latents_std=std)
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, vae=vae))
-    write_parts(output, config, {"vae": params})
-    return int(state.step), None
+        model = dataclasses.replace(model, vae=dataclasses.replace(model.vae, latents_mean=mean, latents_std=std))
+    return Exported({"vae": params}, model)
 
 
 def latent_spread(vae: VAE, params: Params, config: VAETrainConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -196,3 +169,13 @@ def spread(clips: int, most: int) -> list[int]:
 
 def _values(array: np.ndarray) -> tuple[float, ...]:
     return tuple(round(float(x), 4) for x in array)
+
+
+VAE_PART = Part(
+    names=("vae",),
+    check=lambda config: check_parts(config, ("vae",)),
+    prepare=prepare,
+    open_data=open_data,
+    make_validate=make_validate,
+    exported=exported,
+)

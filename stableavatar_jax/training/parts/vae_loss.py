@@ -1,28 +1,9 @@
 """What the video autoencoder minimises, and what is reported of it."""
 
-from dataclasses import dataclass
-
 import jax.numpy as jnp
 
 from stableavatar_jax.shapes import Array, Bool, Float
-
-
-@dataclass(frozen=True, kw_only=True)
-class VAELossConfig:
-    """What the autoencoder minimises: weighted mean errors of pixels in -1..1, and a little of everything else."""
-
-    squared: float = 1.0
-    """Weight of the squared error, beside 1 for the absolute."""
-    lip: float = 4.0
-    """What a pixel of the lips weighs more."""
-    face: float = 1.0
-    """What a pixel of the face weighs more."""
-    edge: float = 0.0
-    """Weight of the absolute error of differences between neighbouring pixels."""
-    motion: float = 0.0
-    """Weight of the absolute error of differences between neighbouring frames; pictures have none."""
-    kl: float = 1e-6
-    """Weight of the mean divergence of a latent's posterior from the normal distribution, in nats."""
+from stableavatar_jax.training.parts.config import VAELossConfig
 
 
 def reconstruction_loss(

@@ -1,15 +1,12 @@
-"""Training the audio encoder from nothing, on what is known of synthetic speech: its options, loss, run, data, export.
+"""Training the audio encoder from nothing, on what is known of synthetic speech: loss, run, data, validation, export.
 
 Three linear heads, thrown away later, read the features: the log-mel spectrum of the undisturbed sound, opening and
 width of the mouth, and the phoneme. What the features must hold for those is what the DiT needs of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import librosa
@@ -18,75 +15,33 @@ import optax
 
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
-from stableavatar_jax.data.sources.speech import SpeechConfig, SpeechSource
+from stableavatar_jax.data.sources.speech import SpeechSource
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.models.compute import settle
 from stableavatar_jax.models.config import Wav2Vec2Config
-from stableavatar_jax.models.layers import Linear
+from stableavatar_jax.models.heads import Heads
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Array, Bool, Float
 from stableavatar_jax.training.logs import note
 from stableavatar_jax.training.loop import Validate
-from stableavatar_jax.training.parts.networks import Params, PartConfig, average, open_clip_set, prepare_parts
+from stableavatar_jax.training.parts.config import Wav2Vec2LossConfig, Wav2Vec2TrainConfig
+from stableavatar_jax.training.parts.networks import (
+    Params,
+    check_parts,
+    exported_parts,
+    open_clip_set,
+    prepare_parts,
+)
+from stableavatar_jax.training.parts.part import Part
 from stableavatar_jax.training.parts.probe import probe
-from stableavatar_jax.training.run import Run, best_state, write_parts
-from stableavatar_jax.training.state import TrainState
+from stableavatar_jax.training.run import Run
+from stableavatar_jax.training.state import TrainState, average
 
 HIDDEN_SPAN = 5  # features in a row that are hidden together, 0.1 s
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wav2Vec2LossConfig:
-    """What the audio encoder minimises: mean errors of three heads."""
-
-    mel: float = 0.3
-    """Weight of the squared error of the log-mel spectrum."""
-    bands: int = 80
-    """Of the spectrum."""
-    mouth: float = 10.0
-    """Weight of the squared error of opening and width, which are 0 to 1."""
-    phoneme: float = 0.3
-    """Weight of the phonemes' cross-entropy, in nats."""
-    hidden: float = 0.1
-    """Share of the features hidden from the transformer, which then guesses them from those around (SpecAugment)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wav2Vec2TrainConfig(PartConfig):
-    """Train the audio encoder on clips with labels; the same command goes on where it stopped.
-
-    python train.py --part wav2vec2 --config configs/demo_wav2vec2.py --clips DIR --run-dir DIR --steps N
-    """
-
-    speech: SpeechConfig = field(default_factory=SpeechConfig)
-    loss: Wav2Vec2LossConfig = field(default_factory=Wav2Vec2LossConfig)
-    batch: int = 16
-    """Rows of a step, over all devices together."""
-
-
-Config = Wav2Vec2TrainConfig
-
-
-class Heads(nn.Module):
-    """Linear maps of the features to what is known of the sound."""
-
-    dim: int
-    bands: int
-    phonemes: int
-
-    @nn.compact
-    def __call__(self, features: Float[Array, "B A D"]) -> dict[str, Float[Array, "B A O"]]:
-        """Log-mel spectrum, opening and width, and scores of phonemes, for every feature."""
-        sizes = {"mel": self.bands, "mouth": 2, "phoneme": self.phonemes}
-        return {name: Linear(size, (None, None), name=name)(features) for name, size in sizes.items()}
-
-    def example(self) -> tuple[jax.ShapeDtypeStruct]:
-        """Shape of the input, for `init`."""
-        return (jax.ShapeDtypeStruct((1, 1, self.dim), jnp.float32),)
-
-
 def prepare(config: Wav2Vec2TrainConfig) -> Run:
-    """The run of a config; raises ValueError where the batch cannot be spread over the devices."""
+    """The run of a config."""
     encoder = Wav2Vec2(config.model.wav2vec2, settle(jax.devices()[0], config.dtype, param_dtype="float32"))
     heads = Heads(encoder.config.dim, config.loss.bands, config.speech.phonemes)
     bank = mel_bank(encoder.config, config.loss.bands)
@@ -148,7 +103,7 @@ def log_mel(
 
 
 def open_data(config: Wav2Vec2TrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
-    """Endless batches of speech. Raises Mistake, Mistake, Mistake."""
+    """Endless batches of speech. Raises Mistake."""
     encoder = config.model.wav2vec2
 
     def times(samples: int) -> np.ndarray:
@@ -157,15 +112,6 @@ def open_data(config: Wav2Vec2TrainConfig, *, host: int = 0, hosts: int = 1) -> 
 
     source = SpeechSource(open_clip_set(config.clips), config.speech, times, Tally(config.on_bad))
     return open_batches(source, batch=config.batch, seed=config.seed, host=host, hosts=hosts)
-
-
-def export(config: Wav2Vec2TrainConfig, output: Path) -> tuple[int, None]:
-    """Write the best checkpoint's average as part of a model directory, without the heads; return the checkpoint's
-    step. Raises Mistake, Mistake, Mistake.
-    """
-    state = best_state(prepare(config))
-    write_parts(output, config, {"wav2vec2": average(state)["wav2vec2"]})
-    return int(state.step), None
 
 
 def make_validate(run: Run) -> Validate:
@@ -179,3 +125,13 @@ def make_validate(run: Run) -> Validate:
         note(config.run_dir / "validation.csv", step, measure(average(state)["wav2vec2"]))
 
     return validate
+
+
+WAV2VEC2_PART = Part(
+    names=("wav2vec2",),
+    check=lambda config: check_parts(config, ("wav2vec2",)),
+    prepare=prepare,
+    open_data=open_data,
+    make_validate=make_validate,
+    exported=exported_parts(("wav2vec2",)),
+)

@@ -22,9 +22,9 @@ from tests.training import tiny
 
 MODEL = dataclasses.replace(tiny.MODEL, umt5=dataclasses.replace(tiny.MODEL.umt5, vocab=384), tokenizer="bytes")
 PRESET = """
-from stableavatar_jax.training.parts.text_image import EncodersTrainConfig
-from tests.training.test_encoders_training import MODEL
-config = EncodersTrainConfig(model=MODEL, batch=4)
+from stableavatar_jax.training.parts.config import TextImageTrainConfig
+from tests.training.test_text_image import MODEL
+config = TextImageTrainConfig(model=MODEL, batch=4)
 """
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200), "black": (20, 20, 20)}
 
@@ -45,7 +45,7 @@ def clips(tmp_path_factory):
 
 
 def run(clips, folder, steps, *more):
-    return train.main(["--part", "encoders", "--config", str(clips.parent / "preset.py"), "--clips", str(clips),
+    return train.main(["--part", "text_image", "--config", str(clips.parent / "preset.py"), "--clips", str(clips),
                        "--run-dir", str(folder), "--steps", str(steps), "--mesh.fsdp", "1", "--checkpoint-every", "20",
                        "--optimizer.learning-rate", "0.01", "--optimizer.warmup", "2", "--optimizer.ema", "0.8",
                        *more])  # fmt: skip

@@ -3,35 +3,16 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stableavatar_jax.data.iterator import CheckpointableIterator
+
 AHEAD = 2  # batches read before they are asked for
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """What training reads: batches (dicts of NumPy arrays) without end, from a place that can be kept and set.
-
-    `data.pipeline.open_records` gives such. In a multi-process run each process reads its own rows of the same batch,
-    and the place is the same for all, so a run may go on with another number of processes.
-    """
-
-    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]: ...
-
-    def __next__(self) -> Mapping[str, np.ndarray]: ...
-
-    def get_state(self) -> dict[str, Any]:
-        """The place after the last batch given, as JSON values."""
-        ...
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from such a place."""
-        ...
 
 
 class Ready(NamedTuple):
@@ -44,7 +25,7 @@ class Ready(NamedTuple):
 class Reader:
     """Reads ahead and puts rows on the devices while a step runs; `waited` counts the seconds `next` had to wait."""
 
-    def __init__(self, batches: Batches, mesh: Mesh):
+    def __init__(self, batches: CheckpointableIterator, mesh: Mesh):
         self.waited = 0.0
         self._batches, self._stopped = batches, threading.Event()
         self._rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
@@ -77,7 +58,7 @@ class Reader:
         ready: Ready | BaseException
         while not self._stopped.is_set():
             try:
-                batch = next(self._batches)  # type: ignore[call-overload]
+                batch = next(self._batches)
                 place = lambda x: jax.make_array_from_process_local_data(self._rows, np.asarray(x))  # noqa: E731
                 ready = Ready({name: place(x) for name, x in batch.items()}, self._batches.get_state())
             except BaseException as error:  # the loop raises it where the batch was due

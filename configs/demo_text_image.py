@@ -1,14 +1,14 @@
 """Training of the demo's text and image encoder, on two CPU cores.
 
-    python train.py --part encoders --config configs/demo_encoders.py --clips DIR --run-dir DIR --steps 500
+    python train.py --part text_image --config configs/demo_text_image.py --clips DIR --run-dir DIR --steps 500
 """
 
-from stableavatar_jax.training.parts.text_image import EncodersTrainConfig
-from stableavatar_jax.training.state import OptimizerConfig
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import TextImageTrainConfig
 
 from .models import demo
 
-config = EncodersTrainConfig(
+config = TextImageTrainConfig(
     model=demo, batch=64,
     optimizer=OptimizerConfig(
         kind="muon", learning_rate=3e-3, warmup=20, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, clip=(1.0, 1.0),

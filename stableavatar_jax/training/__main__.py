@@ -1,0 +1,18 @@
+"""The command that trains a part of the model: `python train.py`, or `stableavatar-train` where it is installed."""
+
+import sys
+from collections.abc import Sequence
+
+from stableavatar_jax import commands
+from stableavatar_jax.training.parts.config import CONFIGS
+
+ABOUT = "Part of the model to train; every part has options of its own."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, export or compile, as the options say; 0 when done, 143 when stopped before the last step."""
+    return commands.main(CONFIGS, argv, about=ABOUT, by="--part", default="dit")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""What `train.py` does: train a part of the model, write its weights as a model directory, or compile its step."""
+
+import contextlib
+import dataclasses
+import math
+import sys
+import time
+from typing import Any
+
+import jax
+
+from stableavatar_jax import hosts
+from stableavatar_jax.compiling import keep_compiled
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.locks import alone
+from stableavatar_jax.training import export as exports
+from stableavatar_jax.training import loop
+from stableavatar_jax.training.config import RunConfig
+from stableavatar_jax.training.directory import read_own, settle
+from stableavatar_jax.training.logs import duration, say
+from stableavatar_jax.training.memory import bytes_each, check_memory
+from stableavatar_jax.training.parts import dit, text_image, vae, wav2vec2
+from stableavatar_jax.training.parts.config import CONFIGS, TrainConfig
+from stableavatar_jax.training.parts.part import Part
+from stableavatar_jax.training.run import Run, check_batch
+from stableavatar_jax.training.saving import saved_steps
+from stableavatar_jax.whole import check_folder
+
+PARTS: dict[str, Part] = {
+    "dit": dit.DIT_PART,
+    "vae": vae.VAE_PART,
+    "wav2vec2": wav2vec2.WAV2VEC2_PART,
+    "text_image": text_image.TEXT_IMAGE_PART,
+}
+"""What `--part` can name."""
+
+
+def train(config: RunConfig) -> int:
+    """Train from where the run stands to its last step; the exit status. Raises Mistake."""
+    begun = time.perf_counter()
+    if isinstance(config, TrainConfig) and config.compile_only:
+        return compile_only(config)
+    keep_compiled()
+    if config.distributed:
+        jax.distributed.initialize()
+    part = PARTS[config.part]
+    config = settle(config)
+    part.check(config)
+    check_folder(config.run_dir, inputs=inputs(config))
+    run = part.prepare(config)
+    check_batch(run, config.step.accumulate if isinstance(config, TrainConfig) else 1)
+    check_memory(run.abstract, run.devices)
+    check_folder(config.run_dir, space=space(run))
+    say(describe(run))
+    with one_run(config), contextlib.closing(
+        part.open_data(config, host=hosts.index(), hosts=hosts.count())
+    ) as batches:
+        validate = part.make_validate(run) if config.validate_every else None
+        before = max(saved_steps(config.run_dir), default=0)
+        step = int(loop.train(run, batches, validate=validate).step)
+    say(ending(config, step, step - before, time.perf_counter() - begun))
+    return 0 if step >= config.steps else 143
+
+
+def one_run(config: RunConfig) -> contextlib.AbstractContextManager[Any]:
+    """The run directory as this process's own; of several that work together the first one holds it."""
+    return alone(config.run_dir) if hosts.is_first() else contextlib.nullcontext()
+
+
+def inputs(config: RunConfig) -> list[Any]:
+    """What a run reads, and may not write to."""
+    return [getattr(config, name, None) for name in ("checkpoint", "clips", "data", "held_out")]
+
+
+def space(run: Run) -> int:
+    """Bytes that the checkpoints will take: those kept, one that is being written, and the frozen weights once."""
+    size = lambda tree: sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))  # noqa: E731
+    state = run.abstract
+    there = len(saved_steps(run.config.run_dir))
+    each = size((state.params, state.optimizer, state.ema))
+    return max(0, run.config.keep + 1 - there) * each + (0 if there else size(state.frozen))
+
+
+def describe(run: Run) -> str:
+    """Devices, mesh, parameters and memory of a run."""
+    state, devices = run.abstract, run.devices
+    count = lambda tree: sum(math.prod(x.shape) for x in jax.tree.leaves(tree))  # noqa: E731
+    trained, frozen = count(state.params), count(state.frozen)
+    axes = " x ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items() if size > 1)
+    mesh = f", mesh {axes}" if axes else ""
+    return (
+        f"{run.config.part}: {(trained + frozen) / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained; "
+        f"{len(devices)} x {devices[0].device_kind}{mesh}; {bytes_each(state) / 1e9:.2f} GB of state on each"
+    )
+
+
+def ending(config: RunConfig, step: int, done: int, seconds: float) -> str:
+    """The last line of a run."""
+    pace = f", {duration(seconds / done)} a step" if done > 0 else ""
+    told = f"{config.run_dir}: {step} steps are done and saved; {max(done, 0)} of them took {duration(seconds)}{pace}"
+    if step > config.steps:
+        told += f"; no more than {config.steps} were asked for"
+    elif step < config.steps:
+        told += f"; stopped before {config.steps}, the same command goes on"
+    return f"{told}. `python train.py --run-dir {config.run_dir} --export DIR` makes a model directory"
+
+
+def export(options: RunConfig) -> int:
+    """Write a run's weights into a model directory; all but the mesh is as the run began. Raises Mistake."""
+    output = options.export
+    assert output is not None
+    config = read_own(options.run_dir, CONFIGS)
+    if config.part not in PARTS:
+        raise Mistake(f"{options.run_dir}: this run trained {config.part}, one of {', '.join(PARTS)} is known")
+    part = PARTS[config.part]
+    exports.check_model_directory(output, part.names, config.run_dir)
+    step = exports.choose_step(config.run_dir, options.export_step)
+    run = part.prepare(dataclasses.replace(config, mesh=options.mesh))
+    check_memory(run.abstract, run.devices)
+    state = exports.restore(run, step)
+    lacking = exports.write_model(output, part.exported(run, state), config.checkpoint)
+    print(f"{output}: {' and '.join(part.names)} of step {step}")
+    if lacking:
+        needed = "import them there before sampling, or export into a model directory that has them"
+        print(f"{output}: it has no {', '.join(lacking)}: {needed}", file=sys.stderr)
+    return 0
+
+
+def compile_only(config: TrainConfig) -> int:
+    """Compile the step for virtual devices and print what it takes on each."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", config.devices)
+    sizes = dit.compiled_memory(config)
+    frames, height, width = config.video
+    print(f"{config.train}, {frames} frames of {height}x{width}, batch {config.batch}, remat {config.remat}, on "
+          f"{config.devices} devices, each: " + ", ".join(f"{name} {size:.2f} GiB" for name, size in sizes.items()))
+    return 0
