@@ -53,7 +53,9 @@ class TrainConfig(RunConfig):
     part of the model: python train.py --part vae --help
     """
 
-    FREE = RunConfig.FREE | {"data", "missing_masks", "validation", "compile_only", "devices", "video", "remat", "attention"}
+    FREE = RunConfig.FREE | {
+        "data", "missing_masks", "validation", "compile_only", "devices", "video", "remat", "attention",
+    }  # fmt: skip
 
     part: FromPreset[Literal["dit"]] = "dit"
     """Part of the model that is trained: `--part` on the command line."""
