@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -14,6 +14,9 @@ from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import FromPreset
 
 PartName = Literal["dit", "vae", "wav2vec2", "text_image"]
+T = TypeVar("T")
+Told = Annotated[T, tyro.conf.arg(name="told"), tyro.conf.Fixed, tyro.conf.Suppress]
+"""A field that is written down but is no option: `--part` has chosen the class that it is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +83,11 @@ class RunConfig:
     """Options that a run may be continued with other values of: they change how long it goes on, how it ends, and what
     is seen of it."""
 
-    part: FromPreset[PartName] = "dit"
+    part: Told[PartName] = "dit"
     """Part of the model that is trained: `--part` on the command line."""
     checkpoint: Path | None = None
-    """Model directory to start from, made by `python -m convert import` or by `--export`."""
+    """Model directory to start from (required), made by `python -m convert import` or by `--export`; what is trained as
+    a whole may begin without one."""
     random_weights: bool = False
     """Without a checkpoint: draw weights that are not trained from the seed too, as a smoke test."""
     clips: Path | None = None

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import os
 import random
 import resource
@@ -26,7 +27,7 @@ from stableavatar_jax.training import loop
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.__main__ import main
 from stableavatar_jax.training.directory import settle, write_own
-from stableavatar_jax.training.logs import read_rows
+from stableavatar_jax.training.logs import Log, read_rows
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.saving import Checkpoints, saved_steps
 from stableavatar_jax.weights.lora import load_lora
@@ -113,13 +114,14 @@ def run_slowly(folder: str):
     train(Path(folder), Slow())
 
 
-def test_sigterm_saves_and_stops(run, whole, tmp_path):
-    """The first signal lets the step end and saves."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_stops(run, whole, tmp_path, number):
+    """The first one lets the step end and saves."""
 
     class Told(Synthetic):
         def __next__(self):
             if self.place == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             return super().__next__()
 
     stopped = int(train(tmp_path, Told(), run).step)
@@ -192,6 +194,18 @@ def test_a_checkpoint_is_one_by_whatever_path_it_is_reached(tmp_path, monkeypatc
     write_config(Path("other"), MODEL)
     with pytest.raises(Mistake, match="checkpoint was .*model, now .*other"):
         settle(config(run_dir=Path("run"), checkpoint=Path("other")))
+
+
+def test_measurements_that_cannot_be_written(run, tmp_path, monkeypatch):
+    """One line says what is kept and how to go on; the plot that cannot be drawn then hides nothing."""
+
+    def full(log, step, values):
+        if step == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Log, "record", full)
+    with pytest.raises(Mistake, match="metrics.csv: cannot be written .*last whole checkpoint is of step 2. Free some"):
+        train(tmp_path, Synthetic(), run, checkpoint_every=2)
 
 
 def test_end_of_data(run, tmp_path):

@@ -10,8 +10,7 @@ from stableavatar_jax.diffusion.config import LossConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.compute import Attention, Remat
 from stableavatar_jax.models.config import LoRAConfig
-from stableavatar_jax.presets import FromPreset
-from stableavatar_jax.training.config import OptimizerConfig, RunConfig, ValidationConfig
+from stableavatar_jax.training.config import OptimizerConfig, RunConfig, Told, ValidationConfig
 
 Selection = Literal["paper", "release", "adapter", "lora", "all"]
 
@@ -47,7 +46,7 @@ class StepConfig:
 class TrainConfig(RunConfig):
     """Train the transformer on precomputed records or on clips; the same command goes on where it stopped.
 
-    python train.py --config configs/train_1b.py --checkpoint MODEL --data DIR --run-dir DIR --steps N
+    python train.py --config train_1b --checkpoint MODEL --data DIR --run-dir DIR
 
     python train.py --run-dir DIR --export MODEL writes the weights; --part vae, wav2vec2 or text_image trains another
     part of the model: python train.py --part vae --help
@@ -57,11 +56,11 @@ class TrainConfig(RunConfig):
         "data", "missing_masks", "validation", "compile_only", "devices", "video", "remat", "attention",
     }  # fmt: skip
 
-    part: FromPreset[Literal["dit"]] = "dit"
+    part: Told[Literal["dit"]] = "dit"
     """Part of the model that is trained: `--part` on the command line."""
     data: Path | None = None
-    """Folder of precomputed records, made by `python -m stableavatar_jax.data precompute`; in place of `clips`, which
-    are encoded while training."""
+    """Folder of precomputed records (required), made by `python -m stableavatar_jax.data precompute`; `--clips`, which
+    are encoded while training, can take their place."""
     window: ClipWindow = field(default_factory=ClipWindow)
     """What a training window of `clips` is; records have their own."""
     missing_masks: Literal["error", "ones"] = "error"
@@ -109,6 +108,8 @@ class PartConfig(RunConfig):
 
     FREE = RunConfig.FREE | {"held_out"}
 
+    clips: Path | None = None
+    """Clip data set (required), made by `python -m stableavatar_jax.data build`."""
     held_out: Path | None = None
     """Clip data set that `validate_every` measures on; by default those trained on."""
     batch: int = 8
@@ -144,12 +145,12 @@ class VAELossConfig:
 class VAETrainConfig(PartConfig):
     """Train the video autoencoder on clips; the same command goes on where it stopped.
 
-    python train.py --part vae --config configs/demo_vae.py --clips DIR --run-dir DIR --steps N
+    python train.py --part vae --config demo_vae --clips DIR --run-dir DIR
     """
 
     FREE = PartConfig.FREE | {"crop.cache"}
 
-    part: FromPreset[Literal["vae"]] = "vae"
+    part: Told[Literal["vae"]] = "vae"
     """Part of the model that is trained: `--part` on the command line."""
     train: Literal["all", "decoder"] = "all"
     """What is trained. The decoder alone leaves the latents as they are, and so what was trained on them."""
@@ -199,10 +200,10 @@ class Wav2Vec2LossConfig:
 class Wav2Vec2TrainConfig(PartConfig):
     """Train the audio encoder on clips with labels; the same command goes on where it stopped.
 
-    python train.py --part wav2vec2 --config configs/demo_wav2vec2.py --clips DIR --run-dir DIR --steps N
+    python train.py --part wav2vec2 --config demo_wav2vec2 --clips DIR --run-dir DIR
     """
 
-    part: FromPreset[Literal["wav2vec2"]] = "wav2vec2"
+    part: Told[Literal["wav2vec2"]] = "wav2vec2"
     """Part of the model that is trained: `--part` on the command line."""
     speech: SpeechConfig = field(default_factory=SpeechConfig)
     """What the audio encoder reads of a clip."""
@@ -217,10 +218,10 @@ class TextImageTrainConfig(PartConfig):
     """Train the text and the image encoder together, to know which prompt is of which picture; the same command goes on
     where it stopped.
 
-    python train.py --part text_image --config configs/demo_text_image.py --clips DIR --run-dir DIR --steps N
+    python train.py --part text_image --config demo_text_image --clips DIR --run-dir DIR
     """
 
-    part: FromPreset[Literal["text_image"]] = "text_image"
+    part: Told[Literal["text_image"]] = "text_image"
     """Part of the model that is trained: `--part` on the command line."""
     batch: int = 64
     """Rows of a step, over all devices together; each is compared with all the others."""
