@@ -1,6 +1,6 @@
 """Training of the demo's transformer on two CPU cores, from records of 33 frames that the demo's encoders made.
 
-    python train.py --config configs/demo_dit.py --checkpoint MODEL --data RECORDS --run-dir DIR --steps N
+    python train.py --config demo_dit --checkpoint MODEL --data RECORDS --run-dir DIR --steps N
 """
 
 from stableavatar_jax.diffusion.config import LossConfig

@@ -1,6 +1,6 @@
 """Training of the demo's text and image encoder, on two CPU cores.
 
-    python train.py --part text_image --config configs/demo_text_image.py --clips DIR --run-dir DIR --steps 500
+    python train.py --part text_image --config demo_text_image --clips DIR --run-dir DIR --steps 500
 """
 
 from stableavatar_jax.training.config import OptimizerConfig

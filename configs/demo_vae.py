@@ -1,6 +1,6 @@
 """Training of the demo's video autoencoder, 96x96 pixels to latents of 12x12x16; on two CPU cores.
 
-    python train.py --part vae --config configs/demo_vae.py --clips DIR --run-dir DIR --steps N
+    python train.py --part vae --config demo_vae --clips DIR --run-dir DIR --steps N
 
 Pictures first; videos then, from the weights that learned pictures (`--checkpoint`, `--crop.frames 9`).
 """

@@ -1,6 +1,6 @@
 """Training of the demo's audio encoder on synthetic speech; on two CPU cores.
 
-    python train.py --part wav2vec2 --config configs/demo_wav2vec2.py --clips DIR --run-dir DIR --steps N
+    python train.py --part wav2vec2 --config demo_wav2vec2 --clips DIR --run-dir DIR --steps N
 
 Wanted: `probe_r` above 0.9 on voices never trained on (`--validate-every 500 --held-out TEST`).
 """

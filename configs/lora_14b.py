@@ -1,6 +1,6 @@
 """LoRA of the 14B model: thin factors on every linear map outside the audio parts, and the audio parts in full.
 
-    python train.py --config configs/lora_14b.py --checkpoint weights/avatar_14b --data DIR --run-dir DIR --steps N
+    python train.py --config lora_14b --checkpoint weights/avatar_14b --data DIR --run-dir DIR --steps N
 
                        paper                   release                         here
     rank, alpha        no LoRA                 128, 64                         as the release

@@ -1,6 +1,6 @@
 """Every part shrunk to run in seconds on a CPU, with random weights: the whole way of the data, and noise to look at.
 
-    python sample.py --config configs/tiny.py --image face.png --audio speech.wav --output tiny.mp4
+    python sample.py --config tiny --image face.png --audio speech.wav --output tiny.mp4
 """
 
 from stableavatar_jax.models.config import (

@@ -1,6 +1,6 @@
-"""Training of the 14B model: every block and everything that hears.
+"""Training of the 14B model: every block and everything vocal.
 
-    python train.py --config configs/train_14b.py --checkpoint weights/avatar_14b --data DIR --run-dir DIR --steps N
+    python train.py --config train_14b --checkpoint weights/avatar_14b --data DIR --run-dir DIR --steps N
 
                        paper                   release                         here
     learning rate      1e-5                    1e-4                            1e-4

@@ -1,6 +1,6 @@
-"""Training of the 1.3B model: every block and everything that hears, from Wan2.1-Fun-InP's or StableAvatar's weights.
+"""Training of the 1.3B model: every block and everything vocal, from Wan2.1-Fun-InP's or StableAvatar's weights.
 
-    python train.py --config configs/train_1b.py --checkpoint weights/avatar_1b --data DIR --run-dir DIR --steps N
+    python train.py --config train_1b --checkpoint weights/avatar_1b --data DIR --run-dir DIR --steps N
 
                        paper                   release                         here
     trained            attention and adapter   every block, everything vocal   as the release (--train paper)
