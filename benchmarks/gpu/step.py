@@ -15,8 +15,10 @@ from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.models.compute import Remat
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.flops import train_flops
-from stableavatar_jax.training.parts.dit_step import StepConfig, make_train_step
-from stableavatar_jax.training.state import OptimizerConfig, begin, make_optimizer
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig
+from stableavatar_jax.training.parts.dit_step import make_train_step
+from stableavatar_jax.training.state import begin
 
 CHOICES: tuple[Remat, ...] = ("attention", "names", "full", "offload")
 
@@ -50,7 +52,7 @@ def main(size: Size, rows: Rows) -> None:
             return begin(params, "release", optimizer, LoRAConfig(), seed=0, dtype=size.dtype)
 
         state: Any = jax.jit(fresh)(jax.random.key(0))
-        step = make_train_step(model, StepConfig(), optimizer, make_optimizer(optimizer), seed=0)
+        step = make_train_step(model, StepConfig(), optimizer, seed=0)
         options = compiler_options(compute.platform) if compute.platform != "cpu" else None
         data = batch(size)
         compiled = jax.jit(step, donate_argnums=0, compiler_options=options).lower(state, data).compile()
