@@ -1,6 +1,7 @@
 """Weights in a model directory: they come back equal, in the dtype and sharding asked for, or not at all."""
 
 import errno
+import resource
 import shutil
 
 import jax
@@ -139,3 +140,14 @@ def test_memory_mapped_arrays_are_saved_as_they_are(tmp_path):
     params = {"kernel": mapped, "jax": jnp.ones((2, 2))}
     save_params(tmp_path / "vae", params)
     assert_equal(load_params(tmp_path / "vae", abstract(params)), params)
+
+
+def test_a_full_disk_is_one_line(tmp_path, caplog, capfd):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(Mistake, match="dit: cannot be written .File too large.; make room"):
+            save_params(tmp_path / "dit", {"kernel": np.ones((1000,), np.float32)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == [] and not caplog.records and capfd.readouterr() == ("", "")

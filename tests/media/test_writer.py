@@ -1,6 +1,7 @@
 """Videos with sound, written and read back."""
 
 import resource
+from pathlib import Path
 
 import av
 import numpy as np
@@ -160,3 +161,39 @@ def test_a_full_disk_is_reported(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "é" * 124 + ".mp4", "%03d.mp4", "-x.mp4", "http:x.MP4", "a\nb.mp4"])
+def test_names_are_names(tmp_path, monkeypatch, name):
+    """Relative ones too: what stands before a colon is no protocol, and a long name's hidden one is shorter."""
+    monkeypatch.chdir(tmp_path)
+    with media.VideoWriter(Path(name), fps=25, height=32, width=48) as video:
+        video.write(made.moving(3))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert media.probe(Path(name)).frames == 3
+
+
+def test_a_recording_is_not_written_over(tmp_path):
+    with media.VideoWriter(tmp_path / "talk.mp4", fps=25, height=32, width=48,
+                           sound=made.save_wav(tmp_path / "a.wav", made.voice(1, RATE), RATE)) as video:  # fmt: skip
+        video.write(made.moving(25))
+    before = (tmp_path / "talk.mp4").read_bytes()
+    (tmp_path / "link.mp4").symlink_to("talk.mp4")
+    for output, sound in (("talk", "talk"), ("link", "talk"), ("talk", "link")):
+        with (
+            pytest.raises(Mistake, match="is an input too"),
+            media.VideoWriter(tmp_path / f"{output}.mp4", fps=25, height=32, width=48, sound=tmp_path / f"{sound}.mp4"),
+        ):
+            pytest.fail("opened")
+    assert (tmp_path / "talk.mp4").read_bytes() == before
+
+
+def test_one_writer_at_a_time(tmp_path):
+    def writer():
+        return media.VideoWriter(tmp_path / "out.mp4", fps=25, height=32, width=48)
+
+    with writer() as video:
+        with pytest.raises(Mistake, match="process [0-9]+ on .* is writing it"), writer():
+            pytest.fail("opened")
+        video.write(made.moving(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
