@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 from stableavatar_jax.configs.models import avatar_1b, avatar_14b
+from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.models.dit import DiT
-from stableavatar_jax.weights.names.dit import NAMINGS
+from stableavatar_jax.weights.names.dit import BACKBONE, DIFFUSERS, DIFFUSERS_BACKBONE, NAMINGS, STABLEAVATAR
 from stableavatar_jax.weights.rules import choose, match
 from tests.golden import sizes
 from tests.golden.cases import weight
@@ -13,7 +14,6 @@ from tests.params import abstract_params
 
 GROUPS = {"manifests"}
 PRESETS = {(preset.dit.dim, preset.dit.layers): preset.dit for preset in (avatar_1b, avatar_14b)}
-STABLEAVATAR, BACKBONE = NAMINGS
 
 
 class Shape(tuple):
@@ -58,6 +58,20 @@ def test_backbone_names(case):
 
 
 test_backbone_names.cases = "wan_i2v_base_*.json"
+
+
+def test_diffusers_names(case):
+    """Both tables name the same parameters, as the stated map pairs them; sound keeps the release's names."""
+    pairs = case.info["map"]
+    config = DiTConfig(layers=1 + max(int(name.split(".")[1]) for name in pairs if name.startswith("blocks.")))
+    ours = {rule.target + str(rule.stack): rule.source for rule in DIFFUSERS.rules(config)}
+    made = {rule.source: ours[rule.target + str(rule.stack)] for rule in STABLEAVATAR.rules(config)}
+    assert {name: new for name, new in made.items() if "vocal" not in name} == pairs
+    assert all(new == name for name, new in made.items() if "vocal" in name)
+    assert {rule.source for rule in DIFFUSERS_BACKBONE.rules(config)} == set(pairs.values())
+
+
+test_diffusers_names.cases = "diffusers_names_*.json"
 
 
 def test_weight_rule(case):

@@ -1,6 +1,8 @@
 """The names of StableAvatar's transformer (and of Wan2.1's backbone, which is the same without the audio)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 from stableavatar_jax.models.config import AudioAdapterConfig, DiTConfig
 from stableavatar_jax.weights.table import KEEP, LINEAR, Naming, Op, Rule
@@ -97,14 +99,80 @@ def _below(rule: Rule, source: str, target: str) -> Rule:
                 source_shape=rule.source_shape)
 
 
-def backbone_rules(config: DiTConfig) -> list[Rule]:
-    """The table of a plain Wan2.1 image-to-video backbone: all that has nothing to do with sound."""
-    return [rule for rule in rules(config) if "vocal" not in rule.source]
+# Modules by their names in diffusers' WanTransformer3DModel. Sound has none there, and keeps the release's.
+RENAMED = {
+    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+    "time_projection.1": "condition_embedder.time_proj",
+    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
+    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
+    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
+    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
+    "head.head": "proj_out",
+    "head.modulation": "scale_shift_table",
+}
+RENAMED_IN_BLOCKS = {
+    "modulation": "scale_shift_table",
+    "norm3": "norm2",
+    "self_attn.q": "attn1.to_q",
+    "self_attn.k": "attn1.to_k",
+    "self_attn.v": "attn1.to_v",
+    "self_attn.o": "attn1.to_out.0",
+    "self_attn.norm_q": "attn1.norm_q",
+    "self_attn.norm_k": "attn1.norm_k",
+    "cross_attn.q": "attn2.to_q",
+    "cross_attn.k": "attn2.to_k",
+    "cross_attn.v": "attn2.to_v",
+    "cross_attn.o": "attn2.to_out.0",
+    "cross_attn.norm_q": "attn2.norm_q",
+    "cross_attn.norm_k": "attn2.norm_k",
+    "cross_attn.k_img": "attn2.add_k_proj",
+    "cross_attn.v_img": "attn2.add_v_proj",
+    "cross_attn.norm_k_img": "attn2.norm_added_k",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
+}
+
+
+def diffusers_name(module: str) -> str:
+    """The name of a module (or of a bare parameter) of the backbone in diffusers; others keep theirs."""
+    head, number, inner = (*module.split(".", 2), "", "")[:3]
+    if head == "blocks":
+        return f"blocks.{number}.{RENAMED_IN_BLOCKS.get(inner, inner)}"
+    return RENAMED.get(module, module)
+
+
+def is_of_sound(name: str) -> bool:
+    """Whether a tensor is StableAvatar's own: of the audio adapter, or an audio key or value of a block."""
+    return "vocal" in name
+
+
+def diffusers_rules(config: DiTConfig) -> list[Rule]:
+    """The table of a whole transformer by the names of diffusers."""
+    return [replace(rule, source=_diffusers_tensor(rule.source)) for rule in rules(config)]
+
+
+def _diffusers_tensor(name: str) -> str:
+    module, dot, last = name.rpartition(".")
+    if last not in ("weight", "bias"):
+        return diffusers_name(name)
+    return diffusers_name(module) + dot + last
+
+
+def _backbone(table: Callable[[DiTConfig], list[Rule]], config: DiTConfig) -> list[Rule]:
+    return [rule for rule in table(config) if not is_of_sound(rule.source)]
 
 
 FRESH = ("audio_adapter/*", "blocks/cross_attention/[kv]_audio/*")
 
-NAMINGS = (
-    Naming(name="StableAvatar", rules=rules),
-    Naming(name="Wan2.1 image-to-video (audio weights are initialised)", rules=backbone_rules, fresh=FRESH),
+STABLEAVATAR = Naming(name="StableAvatar", rules=rules)
+BACKBONE = Naming(
+    name="Wan2.1 image-to-video (its audio parts are born anew)", rules=partial(_backbone, rules), fresh=FRESH
 )
+DIFFUSERS = Naming(name="diffusers, audio parts as StableAvatar", rules=diffusers_rules)
+DIFFUSERS_BACKBONE = Naming(
+    name="diffusers (its audio parts are born anew)", rules=partial(_backbone, diffusers_rules), fresh=FRESH
+)
+NAMINGS = (STABLEAVATAR, BACKBONE, DIFFUSERS, DIFFUSERS_BACKBONE)

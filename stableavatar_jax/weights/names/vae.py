@@ -1,5 +1,8 @@
 """Wan2.1_VAE.pth: the names of the original release."""
 
+import re
+from dataclasses import replace
+
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.weights.table import CONV2D, CONV3D, FLAT, Naming, Op, Rule
 
@@ -92,4 +95,43 @@ def _head(part: str, width: int) -> list[Rule]:
     return [_norm(f"{part}.head.0", f"{part}/head/norm", width), *_conv(f"{part}.head.2", f"{part}/head/conv")]
 
 
-NAMINGS = (Naming(name="wan", rules=rules),)
+# Modules of Wan2.1's file by those of diffusers' AutoencoderKLWan; stages of the decoder are counted in `_diffusers`.
+RENAMED = (
+    (r"^conv1\.", "quant_conv."),
+    (r"^conv2\.", "post_quant_conv."),
+    (r"^(encoder|decoder)\.conv1\.", r"\1.conv_in."),
+    (r"\.downsamples\.", ".down_blocks."),
+    (r"\.middle\.0\.", ".mid_block.resnets.0."),
+    (r"\.middle\.1\.", ".mid_block.attentions.0."),
+    (r"\.middle\.2\.", ".mid_block.resnets.1."),
+    (r"\.head\.0\.", ".norm_out."),
+    (r"\.head\.2\.", ".conv_out."),
+    (r"\.residual\.0\.", ".norm1."),
+    (r"\.residual\.2\.", ".conv1."),
+    (r"\.residual\.3\.", ".norm2."),
+    (r"\.residual\.6\.", ".conv2."),
+    (r"\.shortcut\.", ".conv_shortcut."),
+)
+
+
+def diffusers_rules(config: VAEConfig) -> list[Rule]:
+    """The same tensors by the names of diffusers."""
+    return [replace(rule, source=_diffusers(rule.source, config.num_res_blocks + 2)) for rule in rules(config)]
+
+
+def _diffusers(name: str, modules: int) -> str:
+    """The name in diffusers; a stage of the decoder has so many modules, its upsampling the last of them."""
+
+    def stage(match: re.Match[str]) -> str:
+        index, module = divmod(int(match[1]), modules)
+        return f".up_blocks.{index}." + ("upsamplers.0." if module == modules - 1 else f"resnets.{module}.")
+
+    name = re.sub(r"\.upsamples\.(\d+)\.", stage, name)
+    for pattern, new in RENAMED:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+ORIGINAL = Naming(name="Wan2.1", rules=rules)
+DIFFUSERS = Naming(name="diffusers", rules=diffusers_rules)
+NAMINGS = (ORIGINAL, DIFFUSERS)
