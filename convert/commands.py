@@ -8,7 +8,7 @@ import tyro
 
 from stableavatar_jax import commands
 
-from .options import PARTS, Dtype, PartName
+from .options import PARTS, Dtype, Layout, PartName
 
 ABOUT = """Bring published PyTorch weights into a model directory, and take them out again. It needs no PyTorch.
 
@@ -55,6 +55,33 @@ class Import:
         else:
             for line in import_release(self.source, self.output, wishes):
                 print(line, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Take one part out of a model directory, for PyTorch programs."""
+
+    part: PartName
+    """Which part."""
+    source: Path
+    """Model directory."""
+    output: Path
+    """What is written: a .pt, .pth or .safetensors file; any other name becomes a folder with shards and index."""
+    layout: Layout = "original"
+    """Whose names: the release's (as in a StableAvatar .pt), diffusers' (dit, vae), or transformers' (the rest)."""
+    dtype: Dtype | None = None
+    """Dtype on disk; else that of the model directory."""
+    shard_size: float = 5.0
+    """Largest shard of a folder, in GB."""
+    overwrite: bool = False
+    """Replace what is there already."""
+
+    def run(self) -> None:
+        """Export, and print what was written."""
+        from .exporting import export_part
+
+        size = int(self.shard_size * 1e9)
+        print(export_part(self.part, self.source, self.output, self.layout, self.dtype, size, self.overwrite))
 
 
 @dataclass(frozen=True)
@@ -142,7 +169,7 @@ class Random:
             print(f"{file}: {file.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
-COMMANDS = {"import": Import, "inspect": Inspect, "verify": Verify, "pack": Pack, "random": Random}
+COMMANDS = {"import": Import, "export": Export, "inspect": Inspect, "verify": Verify, "pack": Pack, "random": Random}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from stableavatar_jax.weights.formats.pth import SAVE_AGAIN, Tensor, read_pth
 from stableavatar_jax.weights.formats.safetensors import looks_like, open_safetensors
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 
+BESIDE = "stableavatar_audio.safetensors"  # in a folder for diffusers: the tensors that diffusers has no place for
 WRAPPERS = ("module.", "model.diffusion_model.", "diffusion_model.", "model.")
 
 # What people hand over by mistake: the file's first bytes, what it is, and what to do.
@@ -49,7 +50,7 @@ def weight_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     index = _index(path)
-    return sorted({path / name for name in _read_index(index).values()}) if index else _shards(path)
+    return _shards_of(path, _read_index(index)) if index else _shards(path)
 
 
 def unwrapped(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
@@ -115,7 +116,7 @@ def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
     """All shards of a folder as one: those its index names, else every file of the first suffix found."""
     index = _index(folder)
     places = _read_index(index) if index else {}
-    shards = sorted({folder / name for name in places.values()}) if index else _shards(folder)
+    shards = _shards_of(folder, places) if index else _shards(folder)
     tensors: dict[str, LazyTensor] = {}
     owner: dict[str, Path] = {}
     for shard in shards:
@@ -131,6 +132,12 @@ def _open_folder(folder: Path, key: str | None) -> dict[str, LazyTensor]:
             found = f"tensor {name} is not in it, though {index and index.name} says so"
             raise Mistake.at(folder / place, found, "download both again")
     return tensors
+
+
+def _shards_of(folder: Path, places: Mapping[str, str]) -> list[Path]:
+    """The files that an index names, and what our own exports put beside those for what diffusers has no place for."""
+    beside = folder / BESIDE
+    return sorted({folder / name for name in places.values()} | ({beside} if beside.is_file() else set()))
 
 
 def _index(folder: Path) -> Path | None:
