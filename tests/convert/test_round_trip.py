@@ -167,7 +167,7 @@ def test_the_backbone_alone_is_padded_and_told(model, tmp_path, capsys):
     assert bring_in("dit", tmp_path / "base.pt", tmp_path / "base") == 0
     said = capsys.readouterr().out
     assert "patch_embedding.weight: 16 input channels, padded with zeros to 36" in said
-    assert "born anew: audio_adapter/" in said and "born anew: blocks/cross_attention/k_audio/kernel" in said
+    assert "initialised: audio_adapter/" in said and "initialised: blocks/cross_attention/k_audio/kernel" in said
     flat = open_part(tmp_path / "base" / "dit")
     wide = np.pad(patches[:, :16], [(0, 0), (0, 20), (0, 0), (0, 0), (0, 0)])
     assert np.array_equal(bits(flat["patch_embedding/kernel"].read()), bits(wide.reshape(len(wide), -1).T))
