@@ -8,6 +8,10 @@ import tyro
 
 from stableavatar_jax.demo.preset import ASSETS, MODEL
 from stableavatar_jax.errors import Mistake, need
+from stableavatar_jax.whole import check_output
+
+NEARNESS = "nearness.json"
+"""The file beside the weights that says how near a picture has to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,7 @@ class Threshold:
 
     def run(self) -> None:
         """Write the file. Raises Mistake for clips or weights that cannot be read."""
+        check_output(self.checkpoint / NEARNESS)
         from stableavatar_jax.demo.threshold import measure
 
         measure(self)

@@ -14,13 +14,13 @@ from PIL import Image
 
 from stableavatar_jax import media
 from stableavatar_jax.config import from_json, to_json
+from stableavatar_jax.demo.config import NEARNESS
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation.video import Codec
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.whole import whole
 
-FILE = "nearness.json"
 SMALLEST_ERROR = 1e-5
 """Mean squared error (of -1..1) below which nothing is better: that of rounding to 8 bits."""
 AT_ONCE = 8
@@ -28,7 +28,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Nearness:
-    """The content of `FILE` beside the weights."""
+    """The content of `NEARNESS` beside the weights."""
 
     threshold: float
     """Gain in decibels below which a picture is far."""
@@ -57,7 +57,7 @@ def gains(codec: Codec, pictures: Sequence[Float[np.ndarray, "H W 3"]]) -> Float
 
 def write_nearness(folder: Path, nearness: Nearness) -> Path:
     """Write the file into a model directory."""
-    path = folder / FILE
+    path = folder / NEARNESS
     with whole(path) as partial:
         partial.write_text(json.dumps(to_json(nearness), indent=2) + "\n")
     return path
@@ -65,7 +65,7 @@ def write_nearness(folder: Path, nearness: Nearness) -> Path:
 
 def read_nearness(folder: Path) -> Nearness:
     """The file of a model directory. Raises Mistake where it is missing or malformed."""
-    path = folder / FILE
+    path = folder / NEARNESS
     try:
         return from_json(Nearness, json.loads(path.read_text()), file=path)
     except OSError as error:

@@ -9,6 +9,7 @@ import tyro
 from stableavatar_jax.errors import Mistake, need
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.whole import check_folder, check_output
 
 WORLD = ("skia", "espeakng_loader")
 """Modules of the extra `demo`, which whatever draws or speaks needs."""
@@ -57,6 +58,7 @@ class Talk:
     def run(self) -> int:
         """Make the videos, measure, print, write; returns 1 where a gate is missed."""
         need("demo", *WORLD)
+        check_folder(self.output, inputs=(self.clips, *self.recordings))
         from stableavatar_jax.evaluation.talk import judge
 
         return judge(self)
@@ -89,6 +91,7 @@ class Drift:
     def run(self) -> int:
         """Make the video, measure, print, write; returns 1 where a gate is missed."""
         need("demo", *WORLD)
+        check_folder(self.output)
         from stableavatar_jax.evaluation.drift import judge
 
         return judge(self)
@@ -119,6 +122,7 @@ class Codec:
     def run(self) -> int:
         """Measure, print, write; returns 1 where a gate is missed."""
         need("demo", *WORLD)
+        check_folder(self.output, inputs=(self.clips,))
         from stableavatar_jax.evaluation.codec import judge
 
         return judge(self)
@@ -194,6 +198,7 @@ class Sheet:
 
     def run(self) -> None:
         """Write the sheet. Raises Mistake for a file that is no video, or is shorter than `start`."""
+        check_output(self.output, inputs=(self.video,))
         from stableavatar_jax.evaluation.sheet import draw
 
         draw(self)
@@ -223,6 +228,7 @@ class Curves:
     def run(self) -> None:
         """Write the picture. Raises Mistake for a file that has no steps."""
         need("training", "matplotlib")
+        check_output(self.output, inputs=self.runs)
         from stableavatar_jax.evaluation.curves import draw
 
         draw(self)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from stableavatar_jax.errors import Mistake, need
+from stableavatar_jax.whole import check_output
 
 Split = Literal["train", "test"]
 
@@ -91,6 +92,7 @@ class SheetConfig:
     def run(self) -> None:
         """Write the sheet. Raises Mistake where there is no such clip, or where it cannot be written."""
         need("demo", "skia")
+        check_output(self.output)
         from stableavatar_jax.world.sheet import write_sheet
 
         write_sheet(self)
@@ -124,6 +126,7 @@ class FitConfig:
     def run(self) -> None:
         """Write the rule, and print what it reaches."""
         need("demo", "espeakng_loader")
+        check_output(self.output)
         from stableavatar_jax.world.fit import fit
 
         print(fit(self))
