@@ -7,8 +7,8 @@ values: the audio projection has a stage of width 2048 more, padded audio slots 
 released kernel does, and in `cfg` no audio means the adapter on silence.
 """
 
-from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.config import Denoising, SampleConfig
 
 from .models import avatar_14b
 
-config = SampleConfig(model=avatar_14b, cfg_null="silence")
+config = SampleConfig(model=avatar_14b, denoising=Denoising(cfg_null="silence"))

@@ -12,7 +12,7 @@ from stableavatar_jax.models.config import (
     VAEConfig,
     Wav2Vec2Config,
 )
-from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig, Weights
 
 model = AvatarConfig(
     dit=DiTConfig(
@@ -28,4 +28,9 @@ model = AvatarConfig(
     tokenizer="bytes",
 )
 
-config = SampleConfig(model=model, random_weights=True, height=64, width=64, steps=2, dtype="float32")
+config = SampleConfig(
+    model=model,
+    weights=Weights(random_weights=True, dtype="float32"),
+    frame=Frame(height=64, width=64),
+    denoising=Denoising(steps=2),
+)

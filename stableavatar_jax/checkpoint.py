@@ -120,6 +120,28 @@ def load_part(
     return module, load_params(directory / name, abstract_params(module))
 
 
+class Parts:
+    """The networks of a model, each loaded when it is asked for: the one place that loads them, and lets them go."""
+
+    def __init__(self, model: AvatarConfig, directory: Path | None = None, *, seed: int = 0, keep: bool = False):
+        """`keep` holds what was loaded for the next call; without it nothing here refers to weights given out."""
+        self.model, self.directory, self.seed, self.keep = model, directory, seed, keep
+        self._kept: dict[tuple[str, str], tuple[Any, Tree]] = {}
+
+    def load(
+        self, name: str, dtype: str = "float32", *, attention: Attention = "auto", keep: bool | None = None
+    ) -> tuple[Any, Tree]:
+        """A network and its weights (`load_part`)."""
+        if (name, dtype) in self._kept:
+            return self._kept[name, dtype]
+        loaded = load_part(
+            self.directory, self.model, name, dtype=dtype, attention=attention, seed=self.seed
+        )
+        if self.keep if keep is None else keep:
+            self._kept[name, dtype] = loaded
+        return loaded
+
+
 def iterate_params(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Path and value of every leaf, as stored, one leaf in memory at a time."""
     for path, tensor in open_part(folder).items():

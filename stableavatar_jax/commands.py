@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,21 +34,30 @@ class Stopped(KeyboardInterrupt):
 
 
 def main(
-    commands: Commands, argv: Sequence[str] | None = None, *, about: str = "", by: str = "", default: str = ""
+    commands: Commands,
+    argv: Sequence[str] | None = None,
+    *,
+    about: str = "",
+    by: str = "",
+    default: str = "",
+    run: Callable[[Any], int | None] | None = None,
+    start: Callable[[Sequence[str]], Any] | None = None,
 ) -> int:
     """Parse, run, and return the exit status: 0, or what `run()` returns; 1 for a mistake, 2 for one in the arguments;
     128 and the number of the signal when stopped (130 for Ctrl-C).
 
     `commands` is one class of options, or one for each command: `NAME [options]`, or with `by` an option that names one
-    of them (`--part NAME`, else `default`). `about` is their common --help. What is no Mistake is a bug and keeps its
-    traceback. SIGTERM and SIGHUP end a run as Ctrl-C does, so that half-written files go; a closed pipe ends it too.
+    of them (`--part NAME`, else `default`). `about` is their common --help. `run` does the work of a class that has no
+    `run()`; `start` makes the options that the arguments change where no `--config` does. What is no Mistake is a bug
+    and keeps its traceback. SIGTERM and SIGHUP end a run as Ctrl-C does, so that half-written files go; a closed pipe
+    ends it too.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     try:
         with _signals():
-            status = _run(commands, list(sys.argv[1:] if argv is None else argv), about, by, default)
+            status = _run(commands, list(sys.argv[1:] if argv is None else argv), about, by, default, run, start)
             sys.stdout.flush()
             return status
     except KeyboardInterrupt as stop:
@@ -82,10 +91,13 @@ def program() -> str:
     return f"python {shlex.quote(name)}" if name.endswith(".py") else name
 
 
-def _run(commands: Commands, argv: list[str], about: str, by: str, default: str) -> int:
+def _run(
+    commands: Commands, argv: list[str], about: str, by: str, default: str,
+    run: Callable[[Any], int | None] | None, start: Callable[[Sequence[str]], Any] | None,
+) -> int:  # fmt: skip
     try:
         if not isinstance(commands, Mapping):
-            options = parse_options(commands, argv, program=program())
+            options = parse_options(commands, argv, program=program(), default=start(argv) if start else None)
         elif by:
             name = _known(take(argv, by) or default, commands, by)
             more = {f"{by} {{{','.join(commands)}}}": f"{about} (default: {default})"}
@@ -102,7 +114,7 @@ def _run(commands: Commands, argv: list[str], about: str, by: str, default: str)
     except SystemExit as end:  # after --help
         return int(end.code or 0)
     try:
-        return int(options.run() or 0)
+        return int((run(options) if run else options.run()) or 0)
     except Mistake as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -95,19 +95,19 @@ def _read_union(options: tuple[Any, ...], value: Any, file: Path | str, key: str
     raise Mistake(f"{_at(file, key)} is {_show(value)}, {' or '.join(map(_name, options))} is needed")
 
 
-def write_config(folder: Path, config: Any) -> None:
-    """Write `config.json` of a run or a model directory, whole or not at all."""
+def write_config(folder: Path, config: Any, name: str = FILE) -> None:
+    """Write `config.json`, or another file of that form, of a run or a model directory, whole or not at all."""
     text = json.dumps(to_json(config), indent=2, allow_nan=False) + "\n"
     check_folder(folder)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with whole(folder / FILE) as partial:
+    with whole(folder / name) as partial:
         partial.write_text(text)
 
 
-def read_config(folder: Path, cls: type[T]) -> T:
+def read_config(folder: Path, cls: type[T], name: str = FILE) -> T:
     """The config that a run or a model directory was written with; raises Mistake."""
-    file = folder / FILE
+    file = folder / name
     try:
         plain = json.loads(file.read_text(), object_pairs_hook=_unique)
     except FileNotFoundError:

@@ -20,3 +20,8 @@ def latent_frames(video_frames: int) -> int:
 def video_frames(latent_frames: int) -> int:
     """Video frames in so many latent frames, `4n - 3`."""
     return FRAMES_PER_LATENT * (latent_frames - 1) + 1
+
+
+def frames_of(samples: int, rate: int, fps: int | float) -> int:
+    """Video frames that a sound of so many samples needs: its length in frames, rounded up so that nothing is lost."""
+    return max(1, -int(-samples * fps // rate))

@@ -82,6 +82,16 @@ def parse_options(cls: type[T], argv: Sequence[str], *, program: str, default: T
     return value
 
 
+def peek(argv: Sequence[str], option: str) -> str | None:
+    """The value of `option VALUE` or `option=VALUE` in the arguments, which stay as they are; None without one."""
+    for argument, after in zip(argv, [*argv[1:], None], strict=True):
+        if argument == option:
+            return after
+        if argument.startswith(f"{option}="):
+            return argument.removeprefix(f"{option}=")
+    return None
+
+
 def take(argv: list[str], option: str) -> str | None:
     """Remove `option VALUE` or `option=VALUE` from the arguments and return the value; Mistake without one."""
     for i, argument in enumerate(argv):

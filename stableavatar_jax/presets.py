@@ -20,6 +20,8 @@ OURS = "stableavatar_jax.configs"
 
 FromPreset = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
 """`model: FromPreset[AvatarConfig]` comes from a preset or a checkpoint as a whole, and has no options of its own."""
+Flat = Annotated[T, tyro.conf.arg(name="")]
+"""`frame: Flat[Frame]` is a group of options without a name of its own: `--height`, and not `--frame.height`."""
 
 
 def load_preset(preset: Path | str, cls: type[T] | None = None) -> T:

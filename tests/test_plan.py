@@ -9,7 +9,6 @@ import pytest
 
 from stableavatar_jax.configs import avatar_1b, avatar_14b, tiny
 from stableavatar_jax.diffusion import solvers
-from stableavatar_jax.diffusion.windows import Part, make_sweep
 from stableavatar_jax.frames import IMAGE_TOKENS
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.avatar import abstract_params, part
@@ -17,7 +16,9 @@ from stableavatar_jax.models.dit import Context
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.plan import cost as plan
 from stableavatar_jax.presets import load_preset
-from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.config import change
+from stableavatar_jax.sampling.plain import Stretch, make_sweep
+from stableavatar_jax.sampling.timeline import timeline
 from stableavatar_jax.sampling.velocity import Shared, make_velocity
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -28,27 +29,31 @@ def test_every_preset_loads(name):
     load_preset(CONFIGS / f"{name}.py")
 
 
+def cost(config, samples=16000):
+    return plan.plan(config, timeline(samples, config.frame.fps, config.denoising.windows))
+
+
 def test_a_minute_by_hand():
     """61 s at 25 frames/s: 1525 frames, 382 latent frames, windows every 11 of them."""
     config = avatar_1b.config
-    cost = plan.plan(config, 61 * 16000)
-    assert (cost.frames, cost.windows.frames, cost.windows.count) == (1525, 382, 34)
-    assert cost.evaluations == 34 * 50 * 3
+    told = cost(config, 61 * 16000)
+    assert (told.time.frames, told.time.windows.frames, told.time.windows.count) == (1525, 382, 34)
+    assert told.evaluations == 34 * 50 * 3
     alone = dit_flops(config.model.dit, (21, 60, 104))
-    assert 0.97 < cost.operations / (34 * 50 * 3 * alone) <= 1  # the adapter runs twice, not three times
-    words = plan.describe(config, cost, 100e12)
+    assert 0.97 < told.operations / (34 * 50 * 3 * alone) <= 1  # the adapter runs twice, not three times
+    words = plan.describe(config, told, 100e12)
     assert "1525 frames, 61.00 s" in words and "34 of 21 latent frames, 10 shared" in words and "5100 evalua" in words
 
 
 def test_guidance_that_is_off_costs_nothing():
     base = avatar_1b.config
-    off = dataclasses.replace(base, w1=0.0, w2=0.0)
-    none = dataclasses.replace(base, guidance="none")
-    assert plan.plan(off, 16000).operations == plan.plan(none, 16000).operations < plan.plan(base, 16000).operations / 2
+    off = change(base, w1=0.0, w2=0.0)
+    none = change(base, guidance="none")
+    assert cost(off).operations == cost(none).operations < cost(base).operations / 2
 
 
 def test_largest_stage_of_each_size():
-    small, large = (plan.plan(preset.config, 160000).memory for preset in (avatar_1b, avatar_14b))
+    small, large = (cost(preset.config, 160000).memory for preset in (avatar_1b, avatar_14b))
     assert max(small, key=small.get) == "text encoder"  # 5.7 G parameters in bfloat16
     assert small["text encoder"] == pytest.approx(15.6e9, rel=0.01)  # 11.4 GB, and what reading it takes
     assert max(large, key=large.get) == "transformer" and 38e9 < large["transformer"] < 70e9
@@ -56,8 +61,7 @@ def test_largest_stage_of_each_size():
 
 def test_memory_is_near_what_the_compiler_needs():
     """The 1.3B program on small frames, compiled and not run: arguments and temporaries against the plan."""
-    config = dataclasses.replace(avatar_1b.config, height=128, width=128, dtype="float32")
-    config = dataclasses.replace(config, windows=dataclasses.replace(config.windows, batches=1))
+    config = change(avatar_1b.config, height=128, width=128, dtype="float32", batches=1)
     model = dataclasses.replace(config.model, dit=dataclasses.replace(config.model.dit, layers=2))
     config = dataclasses.replace(config, model=model)
     dit = part(config.model, "dit")
@@ -69,22 +73,23 @@ def test_memory_is_near_what_the_compiler_needs():
     solver = solvers.solver("euler", 2)
     z, tail = shape((11, 16, 16, 16), "float32"), shape((10, 16, 16, 16), "float32")
     kept = shape(jax.eval_shape(lambda z: solvers.init(solver, z), z).shape, "float32")
-    sweep = make_sweep(make_velocity(dit, config.guided()), solver, config.windows)
+    sweep = make_sweep(make_velocity(dit, config.denoising.guided()), solver, config.denoising.windows)
     number = shape((), jnp.int32)
     compiled = sweep.lower(
-        Part(z, kept), tail, tail, number, number, number, shared, shape((1, 1, 21, 15, c.dim), "float32")
+        Stretch(z, kept), tail, tail, number, number, number, shared, shape((1, 1, 21, 15, c.dim), "float32")
     ).compile()
     need = compiled.memory_analysis()
     actual = need.argument_size_in_bytes + need.temp_size_in_bytes
-    told = plan.plan(config, 16000).memory["transformer"]
+    told = cost(config).memory["transformer"]
     assert 0.6 < told / actual < 1.7, (told, actual)
 
 
 def test_time_is_measured_here():
     assert plan.matrix_speed("float32", 256) > 1e8
-    tiny_cost = plan.plan(tiny.config, 16000)
-    assert isinstance(plan.describe(SampleConfig(**_fields(tiny.config)), tiny_cost, 1e9), str)
+    assert "for denoising" in plan.describe(tiny.config, cost(tiny.config), 1e9)
 
 
-def _fields(config) -> dict:
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+def test_the_plan_of_decoding_alone_tells_no_evaluations():
+    decoding = change(tiny.config, decode_only=Path("z.npy"))
+    words = plan.describe(decoding, cost(decoding), 1e9)
+    assert "25 frames" in words and "decoder" in words and "evaluations" not in words and "time" not in words

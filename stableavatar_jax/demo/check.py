@@ -22,7 +22,7 @@ def check(image: Path, checkpoint: Path) -> bool:
 
     Raises Mistake for a picture or a model directory that cannot be read.
     """
-    picture = fit(media.read_picture(image), config)
+    picture = fit(media.read_picture(image), config.frame)
     threshold = read_nearness(checkpoint).threshold
     gain = gains(load_codec(checkpoint), [picture])[0]
     near = bool(gain >= threshold)

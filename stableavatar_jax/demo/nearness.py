@@ -17,7 +17,7 @@ from stableavatar_jax.config import from_json, to_json
 from stableavatar_jax.demo.config import NEARNESS
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation.video import Codec
-from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.config import Frame
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.whole import whole
 
@@ -40,9 +40,9 @@ class Nearness:
     """Their median gain."""
 
 
-def fit(picture: Image.Image, config: SampleConfig) -> Float[np.ndarray, "H W 3"]:
-    """The picture as a video of this job would show it."""
-    return media.fit_picture(picture, config.height, config.width, config.fit, config.crop)
+def fit(picture: Image.Image, frame: Frame) -> Float[np.ndarray, "H W 3"]:
+    """The picture as a video of this frame would show it."""
+    return media.fit_picture(picture, frame.height, frame.width, frame.fit, frame.crop)
 
 
 def gains(codec: Codec, pictures: Sequence[Float[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N"]:

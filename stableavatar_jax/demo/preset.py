@@ -12,7 +12,7 @@ from stableavatar_jax.models.config import (
     VAEConfig,
     Wav2Vec2Config,
 )
-from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.config import Denoising, Frame, Inputs, SampleConfig, Weights
 
 MODEL = Path(__file__).with_name("model")
 ASSETS = Path(__file__).with_name("assets")
@@ -37,6 +37,9 @@ model = AvatarConfig(
 )  # fmt: skip
 
 config = SampleConfig(
-    model=model, checkpoint=MODEL, prompt="A person is talking", height=96, width=96, enlarge=4,
-    windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, w1=0.5, w2=0.0, dtype="float32",
-)  # fmt: skip
+    model=model,
+    inputs=Inputs(prompt="A person is talking"),
+    weights=Weights(checkpoint=MODEL, dtype="float32"),
+    frame=Frame(height=96, width=96, enlarge=4),
+    denoising=Denoising(windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, w1=0.5, w2=0.0),
+)

@@ -12,7 +12,7 @@ from stableavatar_jax.evaluation.video import load_codec
 def measure(config: Threshold) -> None:
     """Write the file of the model directory, and print it. Raises Mistake for clips or weights that cannot be read."""
     clips = ClipDataset(config.clips)
-    pictures = [fit(clips[number].pictures([0])[0], preset.config) for number in range(len(clips))]
+    pictures = [fit(clips[number].pictures([0])[0], preset.config.frame) for number in range(len(clips))]
     found = gains(load_codec(config.checkpoint), pictures)
     threshold = np.percentile(found, config.percentile) - config.margin
     nearness = Nearness(

@@ -3,16 +3,16 @@
 The text encoder alone is 11 GB, so no two encoders are in memory at once, and none when the transformer is loaded.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.checkpoint import Parts
 from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion.windows import WindowPlan
 from stableavatar_jax.encoding.conditions import Conditions
@@ -28,26 +28,29 @@ TEXTS_AT_ONCE = 16  # features of a whole data set's prompts would not fit in me
 
 @dataclass(frozen=True)
 class Encoders:
-    """Where the encoders' weights come from, and a function that is called before each is loaded."""
+    """The encoders of a model, loaded from `parts` one at a time."""
 
-    model: AvatarConfig
-    directory: Path | None
-    """Model directory; None draws weights from the seed."""
+    parts: Parts
+    """What loads them."""
     text_dtype: str = "bfloat16"
-    """Dtype of the text encoder, by far the largest; the others run in float32, as released."""
-    seed: int = 0
+    """Type of the text encoder, by far the largest; the others run in float32, as released."""
     report: Callable[[str], None] = lambda name: None
-    """Called with the name of each encoder before it is loaded."""
+    """Called with each encoder's part before it is loaded."""
+
+    @property
+    def model(self) -> AvatarConfig:
+        """The model they belong to."""
+        return self.parts.model
 
     def _load(self, name: str, dtype: str = "float32") -> tuple[Any, Any]:
         self.report(name)
-        return load_part(self.directory, self.model, name, dtype=dtype, seed=self.seed)
+        return self.parts.load(name, dtype)
 
     def text(self, prompts: list[str]) -> tuple[Float[np.ndarray, "T L E"], Bool[np.ndarray, "T L"]]:
         """Features of each prompt, cut and padded to the transformer's text length, and which rows are text."""
-        ids, mask = tokenize(prompts, self.model, self.directory)
+        ids, mask = tokenize(prompts, self.model, self.parts.directory)
         module, params = self._load("umt5", self.text_dtype)
-        apply = jax.jit(module.apply, compiler_options=compiler_options(module.compute.platform))
+        apply = jitted(module)
         parts = [slice(i, i + TEXTS_AT_ONCE) for i in range(0, len(ids), TEXTS_AT_ONCE)]
         features = [np.asarray(apply({"params": params}, jnp.asarray(ids[i]), jnp.asarray(mask[i]))) for i in parts]
         return np.where(mask[..., None], np.concatenate(features).astype(np.float32), 0), mask
@@ -55,7 +58,7 @@ class Encoders:
     def image(self, picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "I G"]:
         """The picture's tokens, from values in -1..1."""
         module, params = self._load("clip_vision")
-        return np.asarray(jax.jit(module.apply)({"params": params}, jnp.asarray(picture)[None])[0])
+        return np.asarray(jitted(module)({"params": params}, jnp.asarray(picture)[None])[0])
 
     def reference(self, picture: Float[np.ndarray, "H W 3"], latent_frames: int) -> Float[np.ndarray, "F h w Y"]:
         """The picture's part in every window's input (`encode_reference`), from values in -1..1."""
@@ -64,7 +67,7 @@ class Encoders:
     def audio(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:
         """Features of each window's normalised sound; all windows have one length."""
         module, params = self._load("wav2vec2")
-        apply = jax.jit(module.apply)
+        apply = jitted(module)
         return np.stack([np.asarray(apply({"params": params}, jnp.asarray(sound)[None])[0]) for sound in sounds])
 
     def conditions(
@@ -84,6 +87,12 @@ class Encoders:
             audio=self.audio(plan_sounds(samples, plan, fps)),
             reference=self.reference(picture, plan.window),
         )
+
+
+@functools.lru_cache(maxsize=16)
+def jitted(module: Any) -> Callable[..., Any]:
+    """The network's `apply`, jitted once for all networks that are equal."""
+    return jax.jit(module.apply, compiler_options=compiler_options(module.compute.platform))
 
 
 def plan_sounds(samples: Float[np.ndarray, "S"], plan: WindowPlan, fps: float) -> list[Float[np.ndarray, "s"]]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stableavatar_jax.checkpoint import load_part
+from stableavatar_jax.checkpoint import Parts, load_part
 from stableavatar_jax.data.clips.clip import PROMPTS
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.clips.tally import Tally
@@ -43,7 +43,7 @@ class WindowEncoder:
         """`prompts` are what the numbers in batches count. Without a model directory the weights are drawn from the
         seed, as a smoke test."""
         dit = dataclasses.replace(model.dit, text_len=min(TEXT_LEN, model.dit.text_len))
-        encoders = Encoders(dataclasses.replace(model, dit=dit), directory, text_dtype=text_dtype, seed=seed)
+        encoders = Encoders(Parts(dataclasses.replace(model, dit=dit), directory, seed=seed), text_dtype)
         text, mask = encoders.text(list(prompts))
         length = int(mask.sum(1).max())  # one length for all, so that any two records fit into one batch
         self.text, self.text_mask = text[:, :length], mask[:, :length]

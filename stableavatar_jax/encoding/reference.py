@@ -4,7 +4,8 @@ The picture is the first frame of a video that goes on in grey (the release) or 
 are the reference, behind a mask that is 1 on the first latent frame and 0 on the others.
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -28,10 +29,7 @@ class LatentEncoder:
         self.step: int = vae.config.time_factor
         """Video frames of every latent frame but the first."""
         self._params = params
-        self._encode = jax.jit(
-            lambda params, pixels, cache: vae.apply({"params": params}, pixels, cache, method="encode"),
-            donate_argnums=2,
-        )
+        self._encode = jitted(vae)
 
     def posterior(self, video: Iterable[Float[Array | np.ndarray, "B _ H W 3"]]) -> Posterior:
         """The posterior of a video, -1..1, that comes in pieces: one frame, then `step` frames each."""
@@ -41,6 +39,14 @@ class LatentEncoder:
             means.append(np.asarray(mean))
             logvars.append(np.asarray(logvar))
         return np.concatenate(means, 1), np.concatenate(logvars, 1)
+
+
+@functools.lru_cache(maxsize=4)
+def jitted(vae: VAE) -> Callable[..., Any]:
+    """`(params, pixels, cache) -> mean, logvar, cache` of a VAE's encoder, jitted once for all that are equal."""
+    return jax.jit(
+        lambda params, pixels, cache: vae.apply({"params": params}, pixels, cache, method="encode"), donate_argnums=2
+    )
 
 
 def reference_posterior(

@@ -22,7 +22,7 @@ def shipped() -> SampleConfig:
 
 def shipped_model() -> Path:
     """Its model directory."""
-    folder = shipped().checkpoint
+    folder = shipped().weights.checkpoint
     assert folder is not None
     return folder
 

@@ -32,16 +32,17 @@ def judge(config: Drift) -> int:
     """Make the video, measure, print, write; returns 1 where a gate is missed."""
     sample = config.sample
     world = BuildWorldConfig(
-        output=config.output, split="test", characters=config.number + 1, seconds=config.seconds, size=sample.height
-    )
+        output=config.output, split="test", characters=config.number + 1, seconds=config.seconds,
+        size=sample.frame.height,
+    )  # fmt: skip
     known = read_known(make_clip(world, config.number))
-    frames = video.talk(sample, known.picture, known.clip.samples, sample.prompt)
+    frames = video.talk(sample, known.picture, known.clip.samples, sample.inputs.prompt)
     width = round(config.part * FPS)
     parts = measure_parts(frames, known, width)
     strips = [frames[start : start + width : math.ceil(width / STRIP)] for start in _starts(len(frames), width)]
     media.write_picture(config.output / "sheet.png", tile(strips))
     rows = {f"{place * config.part:.0f} s": row for place, row in enumerate(parts)}
-    about = {"checkpoint": str(sample.checkpoint), "seconds": config.seconds, "character": known.character.seed}
+    about = {"checkpoint": str(sample.weights.checkpoint), "seconds": config.seconds, "character": known.character.seed}
     return finish(config.output, rows, worst(parts), gates.DRIFT, about)
 
 

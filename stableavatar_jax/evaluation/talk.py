@@ -28,7 +28,8 @@ SHUT = 0.15
 def judge(config: Talk) -> int:
     """Make the videos, measure, print, write; returns 1 where a gate is missed."""
     clips = speaking(ClipDataset(config.clips), len(config.recordings) or config.number)
-    about = {"checkpoint": str(config.sample.checkpoint), "steps": config.sample.steps, "captions": config.captions}
+    checkpoint, steps = str(config.sample.weights.checkpoint), config.sample.denoising.steps
+    about = {"checkpoint": checkpoint, "steps": steps, "captions": config.captions}
     if config.recordings:
         return judge_recordings(config, clips, about)
     made = [speak(config, known, known.clip.samples) for known in clips]
@@ -57,7 +58,7 @@ def judge_recordings(config: Talk, clips: Sequence[Known], about: dict[str, obje
 
 def speak(config: Talk, known: Known, samples: Float[np.ndarray, "S"]) -> Frames:
     """The video of a clip's character that speaks this sound."""
-    prompt = known.clip.text if config.captions else config.sample.prompt
+    prompt = known.clip.text if config.captions else config.sample.inputs.prompt
     return video.talk(config.sample, known.picture, samples, prompt)
 
 

@@ -2,7 +2,7 @@
 
 from stableavatar_jax.media.pictures import Fit, cover_box, enlarge, fit_picture, read_picture, write_picture
 from stableavatar_jax.media.pixels import as_bytes, centred, postprocess, spread
-from stableavatar_jax.media.sound import Sound, frames_of, normalise, open_sound, read_sound, window_sound
+from stableavatar_jax.media.sound import Sound, normalise, open_sound, read_sound, window_sound
 from stableavatar_jax.media.video import VideoInfo, frame_times, probe, read_video
 from stableavatar_jax.media.writer import VideoWriter
 
@@ -17,7 +17,6 @@ __all__ = [
     "enlarge",
     "fit_picture",
     "frame_times",
-    "frames_of",
     "normalise",
     "open_sound",
     "postprocess",

@@ -95,10 +95,6 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -
     return samples
 
 
-def frames_of(samples: int, rate: int, fps: int | float) -> int:
-    """Video frames that a sound of so many samples needs: its length in frames, rounded up so that nothing is lost."""
-    return max(1, -int(-samples * fps // rate))
-
 
 def window_sound(
     samples: Float[np.ndarray, "S"], start: int, frames: int, fps: int | float, rate: int = SAMPLE_RATE

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from stableavatar_jax.diffusion.windows import WindowPlan
-from stableavatar_jax.frames import SAMPLE_RATE, latent_frames
-from stableavatar_jax.media import frames_of
+from stableavatar_jax.frames import IMAGE_TOKENS, SAMPLE_RATE, video_frames
 from stableavatar_jax.models.attention import KEY_CHUNK, QUERY_CHUNK
+from stableavatar_jax.models.audio_adapter import slot_indices
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
 from stableavatar_jax.models.flops import dit_flops
 from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.timeline import Timeline
 
 SHARE_OF_PEAK = 0.6
 """Part of the machine's matrix-product speed that the transformer is taken to reach."""
@@ -22,10 +22,8 @@ SHARE_OF_PEAK = 0.6
 class Plan:
     """The cost of one video."""
 
-    frames: int
-    """Video frames."""
-    windows: WindowPlan
-    """How the latents are cut."""
+    time: Timeline
+    """The geometry of the video."""
     evaluations: int
     """Passes of the transformer: windows x steps x branches."""
     operations: float
@@ -39,44 +37,42 @@ class Plan:
         return max(self.memory.values())
 
 
-def plan(config: SampleConfig, samples: int) -> Plan:
-    """The cost of a video to so many samples of 16 kHz sound. Nothing is loaded or allocated."""
-    frames = frames_of(samples, SAMPLE_RATE, config.fps)
-    windows = config.windows.plan(latent_frames(frames))
-    guidance = config.guided()
-    count = len(guidance.branches)
-    audios = len({b.audio for b in guidance.branches} - {"dropped"})
-    heard = config.model.wav2vec2.output_length(round(config.window_frames * SAMPLE_RATE / config.fps))
-    slot = 2 * int(2 * heard / config.window_frames) + 1 + 2 * config.model.dit.adapter.context
-    size = (windows.window, *config.latent_size())
-    once = dit_flops(config.model.dit, size, branches=count, audios=audios, slot=slot)
+def plan(config: SampleConfig, time: Timeline) -> Plan:
+    """The cost of a video. Nothing is loaded or allocated."""
+    windows, steps = time.windows, config.denoising.steps
+    branches = config.denoising.guided().branches
+    audios = len({b.audio for b in branches} - {"dropped"})
+    frames = video_frames(windows.window)
+    heard = config.model.wav2vec2.output_length(round(frames * SAMPLE_RATE / time.fps))
+    slot = slot_indices(heard, windows.window, config.model.dit.adapter.context).shape[1]
+    size = (windows.window, *config.frame.latent_size)
+    once = dit_flops(config.model.dit, size, branches=len(branches), audios=audios, slot=slot)
     return Plan(
-        frames=frames,
-        windows=windows,
-        evaluations=windows.count * config.steps * count,
-        operations=once * windows.count * config.steps,
-        memory=_memory(config, windows, count, slot),
+        time=time,
+        evaluations=windows.count * steps * len(branches),
+        operations=once * windows.count * steps,
+        memory=_memory(config, time, len(branches), slot),
     )
 
 
-def _memory(config: SampleConfig, windows: WindowPlan, branches: int, slot: int) -> dict[str, float]:
+def _memory(config: SampleConfig, time: Timeline, branches: int, slot: int) -> dict[str, float]:
     """Weights and the largest arrays alive at once, by stage; what the README's formulae say."""
-    model, size = config.model, jnp.dtype(config.dtype).itemsize
+    model, size, windows = config.model, jnp.dtype(config.weights.dtype).itemsize, time.windows
     sizes = {name: [x.size for x in jax.tree.leaves(abstract_params(part(model, name)))] for name in PARTS}
     weights = {name: sum(each) for name, each in sizes.items()}
     # While weights are read, the largest of them is in memory up to three times.
     loading = {name: sum(each) + 2 * max(each) for name, each in sizes.items()}
     c = model.dit
-    rows, columns = config.latent_size()
+    rows, columns = config.frame.latent_size
     tokens = windows.window * rows * columns // (c.patch[0] * c.patch[1] * c.patch[2])
-    alive = config.windows.rows * branches
-    keys = (2 * c.text_len + 257) * c.dim * 2 * c.layers
+    alive = config.denoising.windows.rows * branches
+    keys = (2 * c.text_len + IMAGE_TOKENS) * c.dim * 2 * c.layers
     tiles = 4 * c.heads * QUERY_CHUNK * KEY_CHUNK  # float32 scores of one tile of attention
-    latents = 4 * c.out_channels * rows * columns * windows.padded * (2 if config.solver == "euler" else 5)
+    latents = 4 * c.out_channels * rows * columns * windows.padded * (2 if config.denoising.solver == "euler" else 5)
     sound = windows.count * windows.window * slot * c.dim
     work = alive * tokens * (6 * c.dim + c.ffn_dim)
     denoise = size * (weights["dit"] + keys + sound + work) + alive * tiles + latents
-    pixels = config.height * config.width
+    pixels = config.frame.height * config.frame.width
     return {
         "text encoder": float(size * loading["umt5"]),
         "transformer": float(max(denoise, size * loading["dit"])),
@@ -100,15 +96,21 @@ def matrix_speed(dtype: str, size: int = 2048) -> float:
 
 def describe(config: SampleConfig, cost: Plan, speed: float) -> str:
     """The plan in words, with the time at `SHARE_OF_PEAK` of the machine's speed."""
-    windows, branches = cost.windows, len(config.guided().branches)
+    time, frame, steps = cost.time, config.frame, config.denoising.steps
+    windows, branches = time.windows, len(config.denoising.guided().branches)
+    lines = [
+        f"video     {time.frames} frames, {time.seconds:.2f} s at {time.fps:g} frames/s, {frame.height}x{frame.width}"
+        + (f", enlarged {frame.enlarge} times" if frame.enlarge > 1 else "")
+    ]
+    if config.inputs.decode_only:
+        return "\n".join([*lines, f"memory    about {cost.memory['decoder'] / 2**30:.1f} GiB (decoder)"])
     seconds = cost.operations / (speed * SHARE_OF_PEAK)
     return "\n".join(
         [
-            f"video     {cost.frames} frames, {cost.frames / config.fps:.2f} s at {config.fps:g} frames/s, "
-            f"{config.height}x{config.width}{f', enlarged {config.enlarge} times' if config.enlarge > 1 else ''}",
+            *lines,
             f"windows   {windows.count} of {windows.window} latent frames, {windows.overlap} shared, "
             f"for {windows.frames} latent frames",
-            f"work      {cost.evaluations} evaluations = {windows.count} windows x {config.steps} steps x {branches} "
+            f"work      {cost.evaluations} evaluations = {windows.count} windows x {steps} steps x {branches} "
             f"branches, {cost.operations / 1e15:.3g} PFLOP",
             f"memory    about {cost.peak_memory / 2**30:.1f} GiB ({max(cost.memory, key=lambda k: cost.memory[k])})",
             f"time      about {_duration(seconds)} for denoising on {jax.devices()[0].device_kind} "

@@ -1,23 +1,23 @@
-"""What to sample: every option of `sample.py`, and the checks that need no model."""
+"""What to sample: every option of `sample.py`, in the groups that the rooms need. Read without JAX."""
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import tyro
-
-from stableavatar_jax.checkpoint import check_params
-from stableavatar_jax.config import read_config
-from stableavatar_jax.diffusion import guidance
-from stableavatar_jax.diffusion.guidance import Guidance
+from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.frames import FRAMES_PER_LATENT
-from stableavatar_jax.media import Fit
-from stableavatar_jax.models.avatar import abstract_params, part
+from stableavatar_jax.frames import PIXELS_PER_LATENT
+from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.presets import FromPreset
+from stableavatar_jax.presets import Flat, FromPreset
+
+if TYPE_CHECKING:
+    from stableavatar_jax.diffusion.guidance import Guidance
+
+T = TypeVar("T")
 
 # Wan2.1 was trained to steer away from faults named in Chinese; this is a list of our own in the same spirit.
 NEGATIVE_PROMPT = (
@@ -27,48 +27,96 @@ NEGATIVE_PROMPT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """Turn a picture and a recording into a talking video.
-
-    python sample.py --config configs/avatar_1b.py --checkpoint DIR --image face.png --audio speech.wav \\
-        --prompt "A woman talks to the camera" --output talk.mp4
-    """
-
-    model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
-    """The networks; a checkpoint's config.json takes its place."""
-    checkpoint: Path | None = None
-    """Model directory made by `python -m convert import`."""
-    random_weights: bool = False
-    """Without a checkpoint: draw all weights from the seed, to try the way of the data. The video shows noise."""
-
-    lora: tuple[str, ...] = ()
-    """LoRA files to add to the transformer's weights: PATH or PATH:SCALE, several if you like."""
+class Inputs:
+    """What the video is made from."""
 
     image: Path | None = None
-    """Picture of the person, cartoon or animal; any format Pillow reads."""
+    """Picture of the person, cartoon or animal (required); any format Pillow reads."""
     audio: Path | None = None
-    """Recording to speak or sing; any sound or video file. The video is as long as it."""
+    """Recording to speak or sing (required); any sound or video file. The video is as long as the recording."""
     prompt: str = "A person talks to the camera."
     """What happens in the video."""
     negative_prompt: str = NEGATIVE_PROMPT
     """What should not be seen; only `cfg` guidance uses it."""
+    seed: int = 0
+    """Seed of the noise. The same seed gives the same video, also where the recording goes on longer."""
+    conditions: Path | None = None
+    """File that --save-conditions wrote: no encoder is loaded, --image and --prompt are not needed."""
+    decode_only: Path | None = None
+    """File that --latents kept: only the VAE decoder runs, --image and --prompt are not needed."""
+
+    def __post_init__(self):
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What is written."""
+
     output: Path = Path("avatar.mp4")
-    """The video (mp4: H.264 and AAC), written under a temporary name and renamed when whole."""
+    """The video (mp4: H.264 and AAC), written under a hidden name and renamed when it is whole."""
+    crf: int = 18
+    """Quality of the H.264 stream: lower is better and larger."""
+    latents: Path | None = None
+    """Keep the finished latents in this .npy file, for --decode-only."""
+    save_conditions: Path | None = None
+    """Write the features of picture, recording and prompt to this safetensors file, and stop."""
+
+    def __post_init__(self):
+        _check("crf", self.crf, 0 <= self.crf <= 51, "0 to 51")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Which weights are used, and in which precision."""
+
+    checkpoint: Path | None = None
+    """Model directory (required): made by `python -m convert import` or `train.py --export`."""
+    random_weights: bool = False
+    """Draw all weights from the seed instead of reading a checkpoint, as a smoke test. The video shows noise."""
+    lora: tuple[str, ...] = ()
+    """LoRA files to add to the transformer's weights: PATH or PATH:SCALE, several if you like."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of weights and computation; the latents are always float32."""
+    attention: Attention = "auto"
+    """Kernel of the transformer's attention; `auto` is the fastest that computes in `dtype` on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Size and rate of the video."""
 
     height: int = 480
     """Rows of the video, a multiple of 16."""
     width: int = 832
     """Columns of the video, a multiple of 16."""
-    fit: Fit = "cover"
-    """How the picture is fitted: `cover` keeps its shape and crops, `stretch` distorts it (the release)."""
-    crop: float = 0.5
-    """With `cover`: share of what is cropped that is taken from the top or left."""
-    enlarge: int = 1
-    """Side of the square that each pixel becomes in the video (Lanczos), for models of small pictures."""
     fps: float = 25.0
     """Frames a second; the released models were trained at 25 to 30."""
-    crf: int = 18
-    """Quality of the H.264 stream: lower is better and larger."""
+    fit: Literal["cover", "stretch"] = "cover"
+    """How the picture is fitted: `cover` keeps its shape and crops, `stretch` distorts it (the release)."""
+    crop: float = 0.5
+    """With `cover`: share of the cropped area that is taken from the top or left."""
+    enlarge: int = 1
+    """Side of the square that each pixel becomes in the video (Lanczos), for models of small pictures."""
+
+    def __post_init__(self):
+        for name in ("height", "width"):
+            if (value := getattr(self, name)) < 16 or value % 16:
+                near = max(16, round(value / 16) * 16)
+                raise Mistake(f"{name} is {value}, a multiple of 16 is needed; {near} is the nearest")
+        _check("fps", self.fps, 1 <= self.fps <= 120, "1 to 120")
+        _check("enlarge", self.enlarge, 1 <= self.enlarge <= 16, "1 to 16")
+        _check("crop", self.crop, 0 <= self.crop <= 1, "0 to 1")
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Rows and columns of the latents."""
+        return self.height // PIXELS_PER_LATENT, self.width // PIXELS_PER_LATENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """How noise becomes latents. Values that are equal share compiled programs."""
 
     steps: int = 50
     """Denoising steps."""
@@ -79,103 +127,131 @@ class SampleConfig:
     guidance: Literal["audio_native", "cfg", "none"] = "audio_native"
     """`audio_native` (paper 3.2), `cfg` (the release), or the prediction as it is."""
     w1: float = 3.0
-    """audio_native: away from what silence would give."""
+    """audio_native: strength away from the velocity for silence."""
     w2: float = 1.0
-    """audio_native: away from what no refined audio would give."""
+    """audio_native: strength away from the velocity without refined audio."""
     text_scale: float = 3.0
-    """cfg: away from the negative prompt."""
+    """cfg: strength away from the negative prompt."""
     audio_scale: float = 5.0
-    """cfg: away from no audio."""
+    """cfg: strength away from the velocity without audio."""
     cfg_null: Literal["dropped", "silence"] = "dropped"
-    """cfg: what no audio means: no refined audio (1.3B release), or the adapter on silence (14B release)."""
-    windows: tyro.conf.OmitArgPrefixes[WindowConfig] = field(default_factory=WindowConfig)
+    """cfg: what stands for no audio: no refined audio (1.3B release), or the adapter on silence (14B release)."""
+    windows: Flat[WindowConfig] = field(default_factory=WindowConfig)
     """How the video is cut into windows and fused."""
-    seed: int = 0
-    """Of the noise. The same seed gives the same video, also where the recording goes on longer."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of weights and computation; the latents are float32 always."""
-
-    save_conditions: Path | None = None
-    """Write what the encoders made of picture, recording and prompt to this safetensors file, and stop."""
-    conditions: Path | None = None
-    """Read it from such a file: no encoder is loaded, `image` and `prompt` are not needed."""
-    latents: Path | None = None
-    """Keep the finished latents in this .npy file (by default it lies beside the output until the video is whole)."""
-    decode_only: Path | None = None
-    """Make the video from such latents: only the VAE runs, `image` and `prompt` are not needed."""
 
     def __post_init__(self):
-        for name in ("height", "width"):
-            if (value := getattr(self, name)) < 16 or value % 16:
-                near = max(16, round(value / 16) * 16)
-                raise Mistake(f"{name} is {value}, a multiple of 16 is needed; {near} is the nearest")
-        checks = [
-            ("steps", self.steps >= 1, "at least 1"),
-            ("fps", 1 <= self.fps <= 120, "1 to 120"),
-            ("shift", self.shift > 0, "above 0"),
-            ("enlarge", 1 <= self.enlarge <= 16, "1 to 16"),
-            ("crf", 0 <= self.crf <= 51, "0 to 51"),
-            ("crop", 0 <= self.crop <= 1, "0 to 1"),
-            ("seed", 0 <= self.seed < 2**32, "0 to 4294967295"),
-        ]
-        for name, good, needed in checks:
-            if not good:
-                raise Mistake(f"{name} is {getattr(self, name)}, {needed} is needed")
+        _check("steps", self.steps, self.steps >= 1, "at least 1")
+        _check("shift", self.shift, 0 < self.shift < float("inf"), "a number above 0")
+        for name in ("w1", "w2", "text_scale", "audio_scale"):
+            _check(name, value := getattr(self, name), abs(value) < float("inf"), "a finite number")
         _ = self.windows.plan(1)  # an impossible overlap is refused here
 
-    def loras(self) -> list[tuple[Path, float]]:
-        """Files of `lora` with their scales; raises ValueError for a scale that is no number."""
-        found = []
-        for each in self.lora:
-            path, _, scale = each.rpartition(":")
-            try:
-                found.append((Path(path), float(scale)) if path else (Path(each), 1.0))
-            except ValueError:
-                raise Mistake(f"--lora {each}: {scale!r} is no scale; give PATH or PATH:SCALE") from None
-        return found
-
-    def guided(self) -> Guidance:
+    def guided(self) -> "Guidance":
         """The guidance chosen, as branches and coefficients."""
+        from stableavatar_jax.diffusion import guidance
+
         if self.guidance == "none":
             return guidance.none()
         if self.guidance == "cfg":
             return guidance.cfg(self.text_scale, self.audio_scale, self.cfg_null)
         return guidance.audio_native(self.w1, self.w2)
 
-    @property
-    def window_frames(self) -> int:
-        """Video frames of one window."""
-        return FRAMES_PER_LATENT * (self.windows.window - 1) + 1
 
-    def latent_size(self) -> tuple[int, int]:
-        """Rows and columns of the latents."""
-        scale = self.model.vae.space_factor
-        return self.height // scale, self.width // scale
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Turn a picture and a recording into a talking video.
+
+    python sample.py --config avatar_1b --checkpoint DIR \\
+        --image face.png --audio speech.wav --output talk.mp4
+    """
+
+    inputs: Flat[Inputs] = field(default_factory=Inputs)
+    """What the video is made from."""
+    keeping: Flat[Keeping] = field(default_factory=Keeping)
+    """What is written."""
+    weights: Flat[Weights] = field(default_factory=Weights)
+    """Which weights are used."""
+    frame: Flat[Frame] = field(default_factory=Frame)
+    """Size and rate of the video."""
+    denoising: Flat[Denoising] = field(default_factory=Denoising)
+    """How noise becomes latents."""
+    model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
+    """The networks; a checkpoint's config.json takes its place."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The networks this job runs, in their order."""
         encoders = ("umt5", "clip_vision", "wav2vec2", "vae")
-        if self.decode_only:
+        if self.inputs.decode_only:
             return ("vae",)
-        if self.save_conditions:
+        if self.keeping.save_conditions:
             return encoders
-        return ("dit", "vae") if self.conditions else (*encoders, "dit", "vae")
+        return ("dit", "vae") if self.inputs.conditions else (*encoders, "dit", "vae")
 
 
-def check(config: SampleConfig) -> SampleConfig:
-    """The job with its checkpoint's own model config; raises ValueError for what is missing or does not fit together.
+@dataclass(frozen=True, kw_only=True)
+class SamplingDefaults:
+    """How a model is sampled when nothing else is said: `sampling.json` of a model directory."""
 
-    Everything is looked at that would stop the job later, from metadata alone.
-    """
-    for name in ("audio",) if config.decode_only or config.conditions else ("image", "audio"):
-        if getattr(config, name) is None:
-            raise Mistake(f"--{name} is missing: a video is made from --image and --audio, see --help")
-    if (directory := config.checkpoint) is None:
-        if not config.random_weights:
-            raise Mistake("--checkpoint is missing: give a model directory, made by `python -m convert import`")
+    prompt: str | None = None
+    """Prompt of the kind the model was trained with."""
+    frame: Frame = field(default_factory=Frame)
+    """Size and rate of the videos it was trained on."""
+    denoising: Denoising = field(default_factory=Denoising)
+    """Window, overlap, shift, steps and guidance it works with."""
+
+
+DEFAULTS_FILE = "sampling.json"
+
+
+def read_defaults(directory: Path) -> SamplingDefaults | None:
+    """The sampling defaults of a model directory, None where it has none; raises Mistake for a file that is wrong."""
+    if not (directory / DEFAULTS_FILE).is_file():
+        return None
+    return read_config(directory, SamplingDefaults, DEFAULTS_FILE)
+
+
+def write_defaults(directory: Path, defaults: SamplingDefaults) -> None:
+    """Write the sampling defaults of a model directory."""
+    write_config(directory, defaults, DEFAULTS_FILE)
+
+
+def with_defaults(config: SampleConfig, directory: Path) -> SampleConfig:
+    """The config with frame, denoising and prompt as a model directory says, where it says something."""
+    if (told := read_defaults(directory)) is None:
         return config
-    config = dataclasses.replace(config, model=read_config(directory, AvatarConfig))
-    for name in config.parts:
-        check_params(directory / name, abstract_params(part(config.model, name)))
-    return config
+    inputs = dataclasses.replace(config.inputs, prompt=told.prompt) if told.prompt else config.inputs
+    return dataclasses.replace(config, inputs=inputs, frame=told.frame, denoising=told.denoising)
+
+
+def change(config: T, **options: Any) -> T:
+    """The config with some options changed, each by its name on the command line, whichever group it belongs to.
+
+    Raises Mistake for a name that is no option, with the nearest one.
+    """
+    groups = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    own = {name: options.pop(name) for name in groups.keys() & options.keys()}
+    nested = {name: group for name, group in groups.items() if dataclasses.is_dataclass(group) and name != "model"}
+    for name, group in nested.items():
+        inside = {option: options.pop(option) for option in list(options) if option in names(group)}
+        if inside:
+            own[name] = change(group, **inside)
+    if options:
+        unknown = next(iter(options))
+        near = difflib.get_close_matches(unknown, names(config), 1, 0.4)
+        raise Mistake(f"{unknown} is no option of sampling; " + (f"did you mean {near[0]}?" if near else "see --help"))
+    return dataclasses.replace(config, **own)  # type: ignore[type-var]
+
+
+def names(config: Any) -> list[str]:
+    """Names of all options of a config, those of its groups included."""
+    found = []
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        found += names(value) if dataclasses.is_dataclass(value) and each.name != "model" else [each.name]
+    return found
+
+
+def _check(name: str, value: Any, good: bool, needed: str) -> None:
+    if not good:
+        raise Mistake(f"{name} is {value}, {needed} is needed")

@@ -1,7 +1,8 @@
 """The guided velocity of a window: the branches of guidance folded into rows of the transformer's batch."""
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,10 @@ from einops import rearrange
 
 from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion.guidance import Guidance, combine
-from stableavatar_jax.diffusion.windows import VelocityFn
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Context, DiT, Embedded
+from stableavatar_jax.sampling.program import VelocityFn
 from stableavatar_jax.shapes import Array, Float
 
 TEXTS = {"prompt": 0, "negative": 1}
@@ -75,21 +76,26 @@ def _refine(
 
 def prepare(dit: DiT, params: Any, conditions: Conditions) -> tuple[Shared, Float[Array, "windows F n D"]]:
     """Everything about the conditions that does not change from step to step: the shared part, and each window's."""
-    dtype, frames = dit.compute.dtype, len(conditions.reference)
-
-    @functools.partial(jax.jit, compiler_options=compiler_options(dit.compute.platform))
-    def context(params, text, mask, image):
-        return dit.apply({"params": params}, text.astype(dtype), mask, image.astype(dtype), method="context")
-
-    @jax.jit
-    def slots(params, audio):
-        return dit.apply({"params": params}, audio.astype(dtype), frames, method="slots")
-
+    context, slots = _programs(dit, len(conditions.reference))
     images = np.broadcast_to(conditions.image, (len(conditions.text), *conditions.image.shape))
     shared = Shared(
         params=params,
         context=context(params, conditions.text, conditions.text_mask, images),
-        reference=jnp.asarray(conditions.reference, dtype)[None],
+        reference=jnp.asarray(conditions.reference, dit.compute.dtype)[None],
         silence=slots(params, np.zeros_like(conditions.audio[:1])),
     )
     return shared, jnp.concatenate([slots(params, audio[None]).tokens for audio in conditions.audio])
+
+
+@functools.lru_cache(maxsize=16)
+def _programs(dit: DiT, frames: int) -> tuple[Callable[..., Context], Callable[..., AudioSlots]]:
+    """Keys and values of text and picture, and the slots of a window's sound, jitted once for equal networks."""
+    dtype, apply = dit.compute.dtype, cast(Any, dit.apply)
+
+    def context(params: Any, text: Array, mask: Array, image: Array) -> Context:
+        return apply({"params": params}, text.astype(dtype), mask, image.astype(dtype), method="context")
+
+    def slots(params: Any, audio: Array) -> AudioSlots:
+        return apply({"params": params}, audio.astype(dtype), frames, method="slots")
+
+    return jax.jit(context, compiler_options=compiler_options(dit.compute.platform)), jax.jit(slots)

@@ -6,7 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.diffusion import guidance, solvers, windows
+from stableavatar_jax.diffusion import guidance, solvers
+from stableavatar_jax.diffusion.fusion import fusion_weights
+from stableavatar_jax.diffusion.windows import WindowConfig, WindowPlan
+from stableavatar_jax.frames import latent_frames
+from stableavatar_jax.sampling.plain import Stretch, make_sweep
 
 GROUPS = {"windows"}
 KINDS = {"log": "logarithmic", "uniform": "linear"}
@@ -15,7 +19,7 @@ KINDS = {"log": "logarithmic", "uniform": "linear"}
 def test_overlap_weights(case):
     for name in case.tensors:
         kind, overlap = re.fullmatch(r"out/([a-z]+)_(\d+)", name).groups()
-        case.check(name, windows.fusion_weights(int(overlap), KINDS[kind]))
+        case.check(name, fusion_weights(int(overlap), KINDS[kind]))
 
 
 test_overlap_weights.cases = "overlap_weights*.json"
@@ -32,10 +36,10 @@ def test_plans(case):
         latents, window, overlap = row["latent_total"], row["frames_per_batch"], row["overlap"]
         if overlap == 1 or overlap >= window:
             with pytest.raises(ValueError, match="impossible"):
-                windows.WindowPlan(latents, window, overlap)
+                WindowPlan(latents, window, overlap)
             continue
-        plan = windows.WindowPlan(latents, window, overlap)
-        assert windows.latent_frames(4 * latents - 3) == latents
+        plan = WindowPlan(latents, window, overlap)
+        assert latent_frames(4 * latents - 3) == latents
         if row["status"] == "ok" and plan.padded == latents:
             recorded = [(w["start"], w["end"], w["audio_start"]) for w in row["windows"]]
             sounds = [frame * row["samples_per_frame"] for frame in plan.video_starts]
@@ -55,19 +59,19 @@ def test_trajectory(case):
     """
     config, tensors, recorded = case.info["config"], case.tensors, case.info["windows"]
     noise = channels_last(tensors["in/noise"])
-    plan = windows.WindowPlan(len(noise), recorded[0]["end"], config["ov"])
+    plan = WindowPlan(len(noise), recorded[0]["end"], config["ov"])
     assert [w["start"] for w in recorded] == list(plan.starts)
     solver = solvers.solver("euler", config["steps"], config["scheduler"]["shift"])
     case.check("mid/timesteps", solver.t, atol=1e-3)
 
     # One part holds the whole video and the frames its last tail runs out over.
     batches = plan.count + plan.overlap // plan.stride + 1
-    setting = windows.WindowConfig(
+    setting = WindowConfig(
         window=plan.window, overlap=plan.overlap, fusion=KINDS[config["scheme"]], first_fused_step=1, batches=batches
     )
-    sweep = windows.make_sweep(stand_in(case, solver), solver, setting)
+    sweep = make_sweep(stand_in(case, solver), solver, setting)
     z = jnp.pad(noise, ((0, batches * plan.stride - len(noise)), (0, 0), (0, 0), (0, 0)))
-    part = windows.Part(z, solvers.init(solver, z))
+    part = Stretch(z, solvers.init(solver, z))
     sound = jnp.pad(sound_means(case, plan), (0, batches - plan.count)).reshape(batches, 1)
     states = []
     for i in range(solver.steps):

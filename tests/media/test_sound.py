@@ -8,7 +8,7 @@ import pytest
 
 from stableavatar_jax import media
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.frames import SAMPLE_RATE, frames_of
 from tests.media import made
 
 RATE = SAMPLE_RATE
@@ -105,8 +105,8 @@ def test_sounds_refused(tmp_path):
     ("seconds", "frames"), [(0.01, 1), (0.1, 3), (0.2, 5), (3.2, 80), (3.24, 81), (3.25, 82), (3.28, 82), (61, 1525)]
 )
 def test_frames_cover_the_sound(seconds, frames):
-    assert media.frames_of(round(seconds * RATE), RATE, 25) == frames
-    assert media.frames_of(round(seconds * RATE), RATE, 25.0) == frames
+    assert frames_of(round(seconds * RATE), RATE, 25) == frames
+    assert frames_of(round(seconds * RATE), RATE, 25.0) == frames
 
 
 @pytest.mark.parametrize(("fps", "length"), [(24, 54000), (25, 51840), (30, 43200), (29.97, 43243)])

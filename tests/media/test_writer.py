@@ -9,7 +9,7 @@ import pytest
 
 from stableavatar_jax import media
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.frames import SAMPLE_RATE, frames_of
 from tests.media import made
 
 RATE = SAMPLE_RATE
@@ -22,7 +22,7 @@ RATE = SAMPLE_RATE
 def test_video_and_sound_come_back(tmp_path, seconds, rate, channels, fps):
     original = made.voice(seconds, rate, channels)
     recording = made.save_wav(tmp_path / "recording.wav", original, rate)
-    frames = media.frames_of(original.shape[1], rate, fps)
+    frames = frames_of(original.shape[1], rate, fps)
     pictures = made.moving(frames)
     with media.VideoWriter(tmp_path / "out.mp4", fps=fps, height=32, width=48, sound=recording) as video:
         for start in range(0, frames, 4):

@@ -12,8 +12,9 @@ from stableavatar_jax.diffusion import masks
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.config import AvatarConfig, VAEConfig
-from stableavatar_jax.sampling.config import SampleConfig
-from stableavatar_jax.sampling.sampler import denoise, load_transformer
+from stableavatar_jax.sampling.avatar import Avatar
+from stableavatar_jax.sampling.config import Denoising, Frame
+from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.training import run as runs
 from stableavatar_jax.training.config import OptimizerConfig
 from stableavatar_jax.training.parts import dit
@@ -74,12 +75,11 @@ def test_a_clip_comes_back(tmp_path):
         text=one["text"], text_mask=one["text_mask"], image=one["image"][0], audio=one["audio"],
         reference=np.concatenate([masks.first_frame_given(tiny.SHAPE), one["reference_mean"][0]], -1),
     )  # fmt: skip
-    windows = WindowConfig(window=3, overlap=0)
-    sample = SampleConfig(
-        model=model, checkpoint=tmp_path, height=32, width=32, steps=25, guidance="none", windows=windows,
-        dtype="float32",
+    job = Job(
+        samples=np.zeros(9 * 640, np.float32), conditions=conditions, frame=Frame(height=32, width=32),
+        denoising=Denoising(steps=25, guidance="none", windows=WindowConfig(window=3, overlap=0)),
     )  # fmt: skip
-    z = denoise(sample, *load_transformer(sample), conditions, windows.plan(3))
+    z = np.concatenate(list(Avatar(model, tmp_path, dtype="float32").latents(job)))
     given_back, round_trip = decode(jnp.asarray(z[None])), decode(mean)
     psnr = 10 * np.log10(4 / np.square(given_back - round_trip).mean())
     still = 10 * np.log10(4 / np.square(round_trip[:, :1] - round_trip).mean())

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import train
+from stableavatar_jax.checkpoint import Parts
 from stableavatar_jax.config import read_config
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import write_clips
@@ -65,7 +66,7 @@ def test_they_learn_and_go_on_and_are_exported(clips, tmp_path):
     assert run(clips, tmp_path / "whole", 40, "--export", str(tmp_path / "model")) == 0
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["clip_vision", "config.json", "umt5"]
     model = read_config(tmp_path / "model", AvatarConfig)
-    read = Encoders(model, tmp_path / "model", text_dtype="float32")
+    read = Encoders(Parts(model, tmp_path / "model"), text_dtype="float32")
     texts, mask = read.text(list(COLOURS))
     assert texts.shape == (4, 6, 12) and mask.any(1).all()
     assert read.image(np.zeros((16, 16, 3), np.float32)).shape == (5, 10)

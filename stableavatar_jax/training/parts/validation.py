@@ -1,17 +1,17 @@
 """Validation videos: the weights as they stand, on one picture and one recording, every so many steps."""
 
+import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
-from stableavatar_jax import media
-from stableavatar_jax.checkpoint import load_part
-from stableavatar_jax.encoding.encoders import Encoders
-from stableavatar_jax.frames import SAMPLE_RATE, latent_frames
+from stableavatar_jax import hosts
 from stableavatar_jax.models.avatar import part, settled
-from stableavatar_jax.sampling.config import SampleConfig, check
-from stableavatar_jax.sampling.decode import decode
-from stableavatar_jax.sampling.sampler import denoise
+from stableavatar_jax.sampling.avatar import open_avatar
+from stableavatar_jax.sampling.config import SampleConfig, change
+from stableavatar_jax.sampling.job import open_job
+from stableavatar_jax.sampling.video import write
 from stableavatar_jax.training.loop import Validate
 from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.state import TrainState, join, merged
@@ -24,32 +24,23 @@ def make_validate(run: Run) -> Validate:
     `sample.py` would refuse too.
     """
     config, asked = run.config, run.config.validation
-    job = check(
-        SampleConfig(
-            model=config.model, checkpoint=config.checkpoint, random_weights=config.checkpoint is None,
-            image=asked.image, audio=asked.audio, prompt=asked.prompt, height=asked.height, width=asked.width,
-            steps=asked.steps, seed=config.seed, dtype=config.dtype,
-        )  # fmt: skip
-    )
-    assert job.image is not None and job.audio is not None  # seen to by check
-    samples = media.read_sound(job.audio)
-    frames = media.frames_of(len(samples), SAMPLE_RATE, job.fps)
-    plan = job.windows.plan(latent_frames(frames))
-    picture = media.fit_picture(media.read_picture(job.image), job.height, job.width)
-    encoders = Encoders(job.model, job.checkpoint, job.dtype, job.seed)
-    conditions = encoders.conditions(picture, samples, [job.prompt, job.negative_prompt], plan, job.fps)
-    dit: Any = part(job.model, "dit", settled(job.model, "dit", jax.devices()[0], job.dtype))
-    vae, vae_params = load_part(job.checkpoint, job.model, "vae", seed=job.seed)
+    asked_for = change(
+        SampleConfig(model=config.model), checkpoint=config.checkpoint, random_weights=config.checkpoint is None,
+        image=asked.image, audio=asked.audio, prompt=asked.prompt, height=asked.height, width=asked.width,
+        steps=asked.steps, seed=config.seed, dtype=config.dtype,
+    )  # fmt: skip
+    avatar = open_avatar(asked_for)
+    job = open_job(asked_for)
+    job = dataclasses.replace(job, conditions=avatar.conditions(job))
+    dit: Any = part(avatar.model, "dit", settled(avatar.model, "dit", jax.devices()[0], config.dtype))
 
     def validate(step: int, state: TrainState) -> None:
-        params = merged(join(state.ema or state.params, state.frozen))
+        avatar.transformer = dit, merged(join(state.ema or state.params, state.frozen))
         with run.on_mesh():
-            z = denoise(job, dit, params, conditions, plan)
-        if jax.process_index() == 0:
+            latents = np.concatenate(list(avatar.latents(job)))
+        if hosts.is_first():
             path = config.run_dir / "validation" / f"{step}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            with media.VideoWriter(path, fps=job.fps, height=job.height, width=job.width, sound=job.audio) as video:
-                for pixels in decode(vae, vae_params, z, frames):
-                    video.write(pixels)
+            write(path, dataclasses.replace(job, latents=latents), avatar, sound=asked.audio)
 
     return validate

@@ -9,9 +9,10 @@ import pytest
 
 from stableavatar_jax.configs import tiny
 from stableavatar_jax.diffusion import guidance, solvers
-from stableavatar_jax.diffusion.windows import Part, WindowConfig, make_denoise, make_sweep
+from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.avatar import part
+from stableavatar_jax.sampling.plain import Stretch, make_plain, make_sweep
 from stableavatar_jax.sampling.velocity import make_velocity, prepare
 from tests.params import random_params
 
@@ -45,14 +46,14 @@ def params(dit):
 def test_the_program_takes_no_encoder_and_does_no_encoding(dit, params):
     """Its inputs are the transformer's weights, conditions and latents; no weight that makes them is read in it."""
     shared, sound = prepare(dit, params, conditions(1))
-    batches, windows = WINDOWS.part
+    batches, windows = WINDOWS.stretch
     frames = windows * (WINDOWS.window - WINDOWS.overlap)
     solver = solvers.solver("euler", 2)
     sweep = make_sweep(make_velocity(dit, guidance.audio_native()), solver, WINDOWS)
     z = jnp.zeros((frames, *SHAPE))
     tail = jnp.zeros((WINDOWS.overlap, *SHAPE))
     sounds = jnp.zeros((batches, 1, *sound.shape[1:]))
-    traced = sweep.trace(Part(z, solvers.init(solver, z)), tail, tail, 0, 0, 1, shared, sounds)
+    traced = sweep.trace(Stretch(z, solvers.init(solver, z)), tail, tail, 0, 0, 1, shared, sounds)
 
     shapes = {x.shape for x in jax.tree.leaves(traced.in_avals)}
     own = {x.shape for x in jax.tree.leaves((params, shared, z, tail, sounds))} | {(), (0, *z.shape)}
@@ -79,12 +80,12 @@ def test_one_trace_for_every_length(dit, params, monkeypatch):
     traces = []
     velocity = make_velocity(dit, guidance.audio_native())
     counted = lambda *args: (traces.append(1), velocity(*args))[1]  # noqa: E731
-    run = make_denoise(counted, solvers.solver("unipc", 2), WINDOWS)
+    run = make_plain(counted, solvers.solver("unipc", 2), WINDOWS)
     for frames in (3, 9, 20):
         plan = WINDOWS.plan(frames)
         shared, sound = prepare(dit, params, conditions(plan.count))
-        z = run(jax.random.normal(jax.random.key(0), (plan.padded, *SHAPE)), shared, sound)
-        assert np.isfinite(z).all()
+        z = run(jax.random.normal(jax.random.key(0), (plan.padded, *SHAPE)), shared, sound, plan.frames)
+        assert np.isfinite(np.concatenate(list(z))).all()
     assert len(traces) == 1
 
 

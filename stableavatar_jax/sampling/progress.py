@@ -1,0 +1,99 @@
+"""What is told while a video is made, and who listens: progress bars here; files and pages elsewhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from tqdm import tqdm
+
+from stableavatar_jax.shapes import Float
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoder is about to be loaded and run."""
+
+    part: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """So many evaluations of a window are done."""
+
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Latent frames that nothing will change any more, in the order of the video."""
+
+    z: Float[np.ndarray, "n H W C"]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """So many frames of the video are made."""
+
+    done: int
+    of: int
+
+
+Event = Encoding | Denoised | Finished | Decoded
+Tell = Callable[[Event], None]
+"""A listener. It is called between calls of compiled programs, and may raise to stop the run."""
+
+
+def silent(event: Event) -> None:
+    """Listen to nothing."""
+
+
+def both(*listeners: Tell) -> Tell:
+    """Tell several listeners, in their order."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+class Bars:
+    """A progress bar for each stage: encoders, windows, frames.
+
+    >>> with Bars() as bars:
+    ...     for block in frames(job, avatar, tell=bars): ...
+    """
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Encoding(part, done, of):
+                self._show("encode", "part", done, of)
+                assert self._bar is not None
+                self._bar.set_postfix_str(part)
+            case Denoised(done, of):
+                self._show("denoise", "window", done, of)
+            case Decoded(done, of):
+                self._show("decode", "frame", done, of)
+
+    def _show(self, stage: str, unit: str, done: int, of: int) -> None:
+        if self._bar is None or self._bar.desc.rstrip(": ") != stage:
+            if self._bar is not None:
+                self._bar.update(self._bar.total - self._bar.n)
+                self._bar.close()
+            self._bar = tqdm(total=of, desc=stage, unit=unit)
+        self._bar.update(done - self._bar.n)
