@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOM = "make room, or choose a folder you may write to"
 """What to do where nothing can be written; callers with better advice give their own."""
+UNWRITTEN = "not written"
+"""The reason of a Mistake about a file that cannot be written."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Errors of writing that come without the file's name."""
 
@@ -50,7 +52,7 @@ def explained(path: Path, advice: str = ROOM, *, only: tuple[str, ...] = ()) -> 
         if not ours and (only or not isinstance(error, OSError)):
             raise
         why = os.strerror(number) if number else error
-        raise Mistake(f"{path}: cannot be written ({why}); {advice}") from error
+        raise Mistake(f"{path}: cannot be written ({why}); {advice}", UNWRITTEN) from error
 
 
 def need(extra: str, *modules: str) -> None:

@@ -2,12 +2,17 @@
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
+
+from stableavatar_jax import commands
+from stableavatar_jax.data.clips.config import BuildConfig, PrepareConfig
+from stableavatar_jax.encoding.config import PrecomputeConfig
+from stableavatar_jax.errors import Mistake
 
 ABOUT = """From raw clips to what training reads.
 
@@ -20,41 +25,33 @@ ABOUT = """From raw clips to what training reads.
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """Say what prepared clips, a data set or records hold, and show the clips with their masks."""
+    """Say what prepared clips, a data set or records hold, and show the clips with their masks.
+
+    python -m stableavatar_jax.data inspect CLIPS
+    """
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """Folder that prepare, build or precompute made, or clips in the release's layout."""
-    sheet: Path | None = Path("clips.png")
-    """PNG to write, with frames of the clips, face masks red and lip masks green; None writes none."""
+    """Folder that prepare, build or precompute made, or clips in the release's layout (required)."""
+    sheet: Path | None = None
+    """PNG to write, with frames of the clips, face masks red and lip masks green; by default FOLDER.sheet.png
+    beside the folder."""
+
+    def run(self) -> None:
+        """Print what the folder holds, and write the sheet."""
+        if not self.folder.exists():
+            raise Mistake(f"{self.folder}: no such folder; give one that prepare, build or precompute made")
+        from stableavatar_jax.data.inspection import inspect
+
+        place = self.folder.resolve()
+        print(inspect(self.folder, self.sheet or place.with_name(f"{place.name}.sheet.png")))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; a mistake ends with one line on stderr and status 1."""
-    from stableavatar_jax.data.clips.dataset import BuildConfig, build
-    from stableavatar_jax.data.clips.prepare import PrepareConfig, prepare
-    from stableavatar_jax.data.inspection import inspect
-    from stableavatar_jax.encoding.precompute import PrecomputeConfig, precompute
-
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    commands: dict[str, Callable[..., Any]] = {
-        "prepare": PrepareConfig, "build": BuildConfig, "precompute": PrecomputeConfig, "inspect": InspectConfig
-    }  # fmt: skip
-    try:
-        config = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="python -m stableavatar_jax.data", args=argv, description=ABOUT
-        )
-        match config:
-            case PrepareConfig():
-                print(prepare(config), config.output / "report.csv", sep="\n")
-            case BuildConfig():
-                print(build(config), config.output, sep="\n")
-            case PrecomputeConfig():
-                print(precompute(config), config.output, sep="\n")
-            case InspectConfig():
-                print(inspect(config.folder, config.sheet))
-    except ValueError as error:  # Mistake, Mistake and Mistake are such
-        sys.exit(f"error: {error}")
+    known = {"prepare": PrepareConfig, "build": BuildConfig, "inspect": InspectConfig, "precompute": PrecomputeConfig}
+    return commands.main(known, argv, about=ABOUT)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Options of clips and windows. A machine that only trains on records reads them too, without PyAV and Pillow."""
+"""Options of clips and of what is taken from them; nothing heavy is imported, so that they are parsed at once."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,9 +6,13 @@ from typing import Literal
 import numpy as np
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT, SAMPLE_RATE
 
 OnBad = Literal["error", "skip"]
 MissingMasks = Literal["error", "skip", "ones"]
+Kind = Literal["talking", "singing", "dancing"]
+Format = Literal["npz", "array_record"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class ClipWindow:
     clip. With the last two a window far into a video need not begin with the head where the picture has it."""
 
     def __post_init__(self):
-        if self.frames < 5 or self.frames % 4 != 1:
+        if self.frames < 5 or self.frames % FRAMES_PER_LATENT != 1:
             raise Mistake(f"frames is {self.frames}, 4n + 1 and at least 5 is needed: the VAE takes 4 to a latent")
         if self.stride < 1:
             raise Mistake(f"stride is {self.stride}, at least 1 is needed")
@@ -47,8 +51,6 @@ class ClipWindow:
 
     def samples(self, fps: float) -> int:
         """Sound samples of a window at 16 kHz."""
-        from stableavatar_jax.frames import SAMPLE_RATE
-
         return round(self.span / fps * SAMPLE_RATE)
 
 
@@ -66,9 +68,9 @@ class CropConfig:
     """Gigabytes of decoded pictures kept in memory; the others are decoded each time."""
 
     def __post_init__(self):
-        if self.frames < 1 or self.frames % 4 != 1:
+        if self.frames < 1 or self.frames % FRAMES_PER_LATENT != 1:
             raise Mistake(f"frames is {self.frames}, 4n + 1 is needed: the VAE takes 4 to a latent after the first")
-        if self.size < 8 or self.size % 8:
+        if self.size < 8 or self.size % PIXELS_PER_LATENT:
             raise Mistake(f"size is {self.size}, a multiple of 8 is needed: the VAE takes 8 to a latent")
         if not 0 <= self.on_lips <= 1:
             raise Mistake(f"on_lips is {self.on_lips}, a share of 0 to 1 is needed")
@@ -90,7 +92,7 @@ class SpeechConfig:
     """Number of phoneme classes: silence, the most frequent first letters, and one for all others."""
 
     def __post_init__(self):
-        if self.frames < 5 or self.frames % 4 != 1:
+        if self.frames < 5 or self.frames % FRAMES_PER_LATENT != 1:
             raise Mistake(f"frames is {self.frames}, 4n + 1 and at least 5 is needed")
         if not 0 < self.speed[0] <= self.speed[1]:
             raise Mistake(f"speed is {self.speed}, two values above 0 are needed, the lower first")

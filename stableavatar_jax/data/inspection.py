@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.layouts import kind_of, named_clips, read_clip
 from stableavatar_jax.data.sources import records
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.media import spread, write_picture
+from stableavatar_jax.whole import check_output
 
 TILE = 160
 """Pixels on the long side of a picture of the sheet."""
@@ -39,7 +40,7 @@ class _Lazy(Sequence[Clip]):
 
     def __getitem__(self, number):
         name, path = self.found[number]
-        return read_clip(path, name, kind_of(name, self.source, "talking"))
+        return read_clip(path, name, kind_of(name, self.source) or "talking")
 
 
 def describe_clips(clips: Sequence[Clip]) -> str:
@@ -70,13 +71,13 @@ def describe_records(folder: Path) -> str:
 
 def contact_sheet(clips: Sequence[Clip], rows: int = 12, columns: int = 6) -> Image.Image:
     """Evenly spaced frames of each clip, face masks red and lip masks green; a frame without its mask is grey."""
-    shown = [clips[number] for number in np.linspace(0, len(clips) - 1, min(rows, len(clips))).astype(int)]
+    shown = [clips[number] for number in spread(rows, len(clips))]
     sheet = Image.new("RGB", (columns * TILE, len(shown) * (TILE + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, clip in enumerate(shown):
         top = row * (TILE + CAPTION)
         draw.text((2, top), f"{clip.id}  {clip.kind}  {clip.frames} frames at {clip.fps:g}", fill="black")
-        numbers = np.linspace(0, clip.frames - 1, columns).astype(int).tolist()
+        numbers = spread(columns, clip.frames)
         for column, (number, picture) in enumerate(zip(numbers, clip.pictures(numbers), strict=True)):
             sheet.paste(_tile(clip, number, picture), (column * TILE, top + CAPTION))
     return sheet
@@ -99,13 +100,12 @@ def inspect(folder: Path, sheet: Path | None) -> str:
     if (folder / records.META).exists():
         return describe_records(folder)
     clips = open_clips(folder)
-    text = describe_clips(clips)
     if sheet is None:
-        return text
-    try:
-        contact_sheet(clips).save(sheet)
-    except (OSError, ValueError) as error:
-        if isinstance(error, Mistake):
-            raise
-        raise Mistake(f"{sheet}: cannot be written ({error}); give a name that ends in .png") from error
+        return describe_clips(clips)
+    if sheet.suffix.lower() != ".png":
+        raise Mistake(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
+    inputs = [folder] if sheet.exists() else []  # a sheet may lie beside the clips, but take the place of none
+    check_output(sheet, inputs=inputs)
+    text = describe_clips(clips)
+    write_picture(sheet, contact_sheet(clips))
     return f"{text}\n{sheet}: frames with face (red) and lips (green)"

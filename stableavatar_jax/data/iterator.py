@@ -1,18 +1,22 @@
-"""Batches for the training loop: through grain where it is installed, in plain NumPy where it is not.
-
-Both give the same batches in the same order and have the same state, so a run may go from one to the other.
-"""
+"""Batches for the training loop, read ahead by grain."""
 
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from stableavatar_jax.data.order import Batch, Batches, BatchIterator, BatchOrder, Source, checked_step
+import grain
+
+from stableavatar_jax.data.order import Batch, Batches, BatchOrder, Source, checked_step
 from stableavatar_jax.data.sources.records import RecordReader
+
+THREADS = 4
+"""Batches that are read at once."""
+AHEAD = 4
+"""Batches that are read before they are asked for."""
 
 
 @runtime_checkable
 class CheckpointableIterator(Protocol):
-    """Batches one by one, and where it is."""
+    """Batches one by one, and the place reached in them."""
 
     def __iter__(self) -> "CheckpointableIterator": ...
     def __next__(self) -> Batch: ...
@@ -27,14 +31,12 @@ class CheckpointableIterator(Protocol):
         """Stop reading ahead."""
 
 
-class GrainIterator:
-    """Iterates over `Batches` with grain's threads and prefetching; the protocol is `BatchIterator`'s."""
+class BatchIterator:
+    """Iterates over `Batches` with grain's threads and prefetching; its state is the step that comes next."""
 
-    def __init__(self, batches: Batches, threads: int = 4, ahead: int = 4):
-        import grain
-
+    def __init__(self, batches: Batches):
         self.batches = batches
-        self._options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+        self._options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
         self._dataset = grain.MapDataset.source(batches)
         self._seek(0)
 
@@ -42,7 +44,7 @@ class GrainIterator:
         self.step = step
         self._iterator = iter(self._dataset.slice(slice(step, None)).to_iter_dataset(self._options))
 
-    def __iter__(self) -> "GrainIterator":
+    def __iter__(self) -> "BatchIterator":
         return self
 
     def __next__(self) -> Batch:
@@ -64,27 +66,12 @@ class GrainIterator:
 
 
 def open_batches(
-    source: Source, *, batch: int, seed: int = 0, host: int = 0, hosts: int = 1, grain: bool | None = None
+    source: Source, *, batch: int, seed: int = 0, host: int = 0, hosts: int = 1
 ) -> CheckpointableIterator:
-    """Endless batches of a source: `batch` items over all hosts, of which this `host` gets its share.
-
-    `grain` True or False chooses the reader; None takes grain where it is installed.
-    """
-    batches = Batches(source, BatchOrder(source.buckets, batch, seed, host, hosts))
-    if grain is None:
-        grain = has_grain()
-    return GrainIterator(batches) if grain else BatchIterator(batches)
+    """Endless batches of a source: `batch` items over all hosts, of which this `host` gets its share."""
+    return BatchIterator(Batches(source, BatchOrder(source.buckets, batch, seed, host, hosts)))
 
 
 def open_records(folder: Path, **options: Any) -> CheckpointableIterator:
     """Endless batches of precomputed records (`records.FIELDS`); options as in `open_batches`."""
     return open_batches(RecordReader(folder), **options)
-
-
-def has_grain() -> bool:
-    """Whether grain can be imported."""
-    try:
-        import grain  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -1,14 +1,11 @@
-"""Which items make up the batch of every step, the same on all hosts, and an iterator over the batches in plain NumPy.
+"""Which items make up the batch of every step, the same on all hosts.
 
 Everything follows from (seed, step): a run that resumes at a step, on any number of hosts, goes on with the same data.
-Needs nothing beyond NumPy; `pipeline.py` reads the same batches through grain.
 """
 
 import functools
 import hashlib
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -112,41 +109,6 @@ class Batches:
         items = zip(self.order.items(step), self.order.rows, strict=True)
         read = [self.source.read(item, np.random.default_rng((self.order.seed, step, row))) for item, row in items]
         return self.finish({name: np.stack([each[name] for each in read]) for name in read[0]})
-
-
-class BatchIterator:
-    """Iterates over `Batches`, reading ahead in threads; its state is the step that comes next."""
-
-    def __init__(self, batches: Batches, ahead: int = 2):
-        """`ahead` batches are read before they are asked for; 0 reads when asked."""
-        self.batches, self.ahead, self.step = batches, ahead, 0
-        self._pool = ThreadPoolExecutor(max(ahead, 1), thread_name_prefix="batches")
-        self._waiting: deque[Future[Batch]] = deque()
-
-    def __iter__(self) -> "BatchIterator":
-        return self
-
-    def __next__(self) -> Batch:
-        while len(self._waiting) <= self.ahead:
-            self._waiting.append(self._pool.submit(self.batches.__getitem__, self.step + len(self._waiting)))
-        batch = self._waiting.popleft().result()
-        self.step += 1
-        return batch
-
-    def get_state(self) -> dict[str, Any]:
-        """What `set_state` needs to go on here, as plain JSON values."""
-        return {"step": self.step, "order": self.batches.order.fingerprint}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on where the state was taken. Raises Mistake where data, batch size or seed are others."""
-        self.step = checked_step(state, self.batches.order)
-        for each in self._waiting:
-            each.cancel()
-        self._waiting.clear()
-
-    def close(self) -> None:
-        """Stop reading ahead."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def checked_step(state: dict[str, Any], order: BatchOrder) -> int:

@@ -2,12 +2,11 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.checkpoint import Parts, load_part
@@ -20,8 +19,8 @@ from stableavatar_jax.data.order import Batch
 from stableavatar_jax.encoding.encoders import Encoders
 from stableavatar_jax.encoding.reference import LatentEncoder, reference_posterior
 from stableavatar_jax.encoding.windows import ClipSource
+from stableavatar_jax.media import centred
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.shapes import Array, Float, UInt8
 
 TEXT_LEN = 226
 """Tokens a prompt is cut to in training, as released."""
@@ -39,28 +38,36 @@ class WindowEncoder:
         dtype: str = "float32",
         text_dtype: str = "bfloat16",
         seed: int = 0,
+        report: Callable[[str], None] = lambda name: None,
     ):
-        """`prompts` are what the numbers in batches count. Without a model directory the weights are drawn from the
-        seed, as a smoke test."""
+        """`prompts` are what the numbers in batches count; `report` is called with each part before it is loaded.
+
+        Without a model directory the weights are drawn from the seed, as a smoke test.
+        """
         dit = dataclasses.replace(model.dit, text_len=min(TEXT_LEN, model.dit.text_len))
-        encoders = Encoders(Parts(dataclasses.replace(model, dit=dit), directory, seed=seed), text_dtype)
+        parts = Parts(dataclasses.replace(model, dit=dit), directory, seed=seed)
+        encoders = Encoders(parts, text_dtype, report)
         text, mask = encoders.text(list(prompts))
         length = int(mask.sum(1).max())  # one length for all, so that any two records fit into one batch
         self.text, self.text_mask = text[:, :length], mask[:, :length]
-        load = lambda name: load_part(directory, model, name, dtype=dtype, seed=seed)  # noqa: E731
+
+        def load(name: str) -> tuple[Any, Any]:
+            report(name)
+            return load_part(directory, model, name, dtype=dtype, seed=seed)
+
         vae, (clip, self._clip), (wav2vec2, self._wav2vec2) = map(load, ("vae", "clip_vision", "wav2vec2"))
         self._latents, self._after = LatentEncoder(*vae), model.after_picture
-        self._image = jax.jit(lambda params, pixels: clip.apply({"params": params}, _centred(pixels)))
+        self._image = jax.jit(lambda params, pixels: clip.apply({"params": params}, centred(pixels)))
         self._audio = jax.jit(lambda params, sound: wav2vec2.apply({"params": params}, sound))
 
     def __call__(self, batch: Batch) -> Batch:
         """The record fields (`records.FIELDS`, with a batch axis) of windows as `encoding.windows` stacks them."""
         pixels, step = batch["pixels"], self._latents.step
         ends = range(1, pixels.shape[1] + 1, step)
-        pieces = (_centred(pixels[:, max(0, end - step) : end]) for end in ends)
+        pieces = (centred(pixels[:, max(0, end - step) : end]) for end in ends)
         latents_mean, latents_logvar = self._latents.posterior(pieces)
         reference_mean, reference_logvar = reference_posterior(
-            self._latents, _centred(batch["reference"]), len(ends), self._after
+            self._latents, centred(batch["reference"]), len(ends), self._after
         )
         return {
             "latents_mean": latents_mean,
@@ -124,8 +131,3 @@ def open_clips(
     if directory is None:
         logging.getLogger(__name__).warning("no --checkpoint: the encoders' weights are random, the batches are noise")
     return EncodedBatches(windows, WindowEncoder(model, directory, prompts=clips.prompts, seed=seed))
-
-
-def _centred(pixels: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
-    """Pixels 0..255 as -1..1."""
-    return jnp.asarray(pixels, jnp.float32) / 127.5 - 1

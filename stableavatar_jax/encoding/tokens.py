@@ -1,5 +1,6 @@
 """Prompts to token ids."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.shapes import Bool, Int
+
+LOG = logging.getLogger(__name__)
 
 
 def tokenize(
@@ -29,6 +32,9 @@ def tokenize(
             raise Mistake(f"{file}: no such file; copy UMT5's tokenizer.json there (import --part umt5 does)")
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), pad_token="<pad>", eos_token="</s>")
     length = model.dit.text_len
+    for prompt, words in zip(prompts, tokenizer(prompts)["input_ids"], strict=True):
+        if len(words) > length:
+            LOG.warning("a prompt of %d tokens is cut to %d: %s...", len(words), length, prompt[:60])
     out = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="np")
     ids = np.asarray(out["input_ids"], np.int32)
     if ids.max() >= model.umt5.vocab:

@@ -14,8 +14,9 @@ from stableavatar_jax.data.order import Batch
 from stableavatar_jax.data.sources.windows import Window, check_window, even_length, read_window
 from stableavatar_jax.diffusion.masks import latent_masks
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT, SAMPLE_RATE
-from stableavatar_jax.shapes import Float, UInt8
+from stableavatar_jax.frames import PIXELS_PER_LATENT, SAMPLE_RATE, latent_frames
+from stableavatar_jax.media import as_bytes
+from stableavatar_jax.shapes import Float
 
 
 class ClipSource:
@@ -76,20 +77,15 @@ def window_arrays(window: Window, config: ClipWindow, prompts: Sequence[str] = t
             "leave the clip out, or cut it to the length of its sound",
             "sound of another length",
         )
-    latent = ((frames - 1) // FRAMES_PER_LATENT + 1, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
+    latent = (latent_frames(frames), height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return {
-        "pixels": _bytes(window.pixels),
-        "reference": _bytes(window.reference),
+        "pixels": as_bytes(window.pixels),
+        "reference": as_bytes(window.reference),
         "face_mask": _latent_mask(window.face_mask, latent),
         "lip_mask": _latent_mask(window.lip_mask, latent),
         "sound": even_length(window.sound, samples),
         "prompt": np.array(prompts.index(window.text), np.int32),
     }
-
-
-def _bytes(pixels: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Pixels as they came from the resize, exactly."""
-    return np.rint((pixels + 1) * 127.5).astype(np.uint8)
 
 
 def _latent_mask(mask: Float[np.ndarray, "T H W"], size: tuple[int, int, int]) -> Float[np.ndarray, "F h w"]:

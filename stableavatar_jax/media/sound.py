@@ -72,8 +72,8 @@ def open_sound(path: Path, data: bytes | None = None) -> Iterator[Sound]:
 def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -> Float[np.ndarray, "S"]:
     """The sound of a file as float32 at `rate` samples a second: the mean of its channels, resampled (soxr_hq).
 
-    Raises Mistake where there is none (see `open_sound`), or where it is empty. Silence is a sound. Logs a notice where
-    there are more tracks than one, and where the channels cancel out.
+    Raises Mistake where there is none (see `open_sound`), or where it is empty. Silence is a sound. Logs a notice of a
+    file that has more tracks than one, or whose channels cancel out.
     """
     blocks, power, mixed_power = [], 0.0, 0.0
     with open_sound(path, data) as sound:
@@ -81,9 +81,9 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -
             blocks.append(block.mean(axis=0))  # mixed at once: half the memory of the channels
             power += float(np.square(block).sum()) / sound.channels**2  # of the mean, were the channels unlike
             mixed_power += float(np.square(blocks[-1]).sum())
-    if sound.tracks > 1:
+    if data is None and sound.tracks > 1:
         LOG.warning("%s: it has %d sound tracks, the first is used", path, sound.tracks)
-    if mixed_power < CANCELLED * power:
+    if data is None and mixed_power < CANCELLED * power:
         LOG.warning("%s: its channels cancel out when they are mixed; export one of them alone", path)
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     if samples.size and sound.rate != rate:

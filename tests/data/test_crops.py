@@ -49,7 +49,7 @@ def test_crops_are_about_the_lips_when_asked():
 
 def test_batches_go_on_where_they_stopped(clips):
     source = CropSource(clips, CropConfig(size=16))
-    whole, half = (open_batches(source, batch=4, seed=3, grain=False) for _ in range(2))
+    whole, half = (open_batches(source, batch=4, seed=3) for _ in range(2))
     batches = [next(whole) for _ in range(4)]
     half.set_state({**whole.get_state(), "step": 2})
     np.testing.assert_equal(next(half), batches[2])

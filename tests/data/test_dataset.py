@@ -11,8 +11,9 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
+from stableavatar_jax.data import inspection
 from stableavatar_jax.data import iterator as pipeline
-from stableavatar_jax.data.clips import dataset, inspection
+from stableavatar_jax.data.clips import dataset
 from stableavatar_jax.data.clips.clip import PROMPTS
 from stableavatar_jax.data.clips.dataset import BuildConfig, ClipDataset, build
 from stableavatar_jax.data.clips.layouts import read_clip
@@ -115,8 +116,22 @@ def test_a_data_set_from_before_prompts_and_labels(built):
 
 
 def test_it_is_not_built_over(built, source):
-    with pytest.raises(Mistake, match="there is something in it"):
+    with pytest.raises(Mistake, match="exists already; pass --overwrite"):
         build(BuildConfig(source=source, output=built))
+    for output in (source, source / "speech-2", source.parent):
+        with pytest.raises(Mistake, match="is read|is an input|exists already"):
+            build(BuildConfig(source=source, output=output))
+
+
+def test_what_the_path_does_not_say_is_said(tmp_path, caplog):
+    for name in ("holidays/a.mp4", "holidays/singing-b.mp4"):
+        made.video_clip(tmp_path / "raw" / name)
+    build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out"))
+    assert [entry["kind"] for entry in ClipDataset(tmp_path / "out").entries] == ["talking", "singing"]
+    assert "1 clips are taken as talking (--kind)" in caplog.text and "holidays/a.mp4" in caplog.text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"clips", "clips.json"}
+    build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out", kind="dancing", overwrite=True))
+    assert [entry["kind"] for entry in ClipDataset(tmp_path / "out").entries] == ["dancing", "singing"]
 
 
 def test_bad_clips_end_the_build_or_are_counted(tmp_path):
@@ -176,7 +191,7 @@ def test_an_unfinished_data_set(tmp_path):
 def test_windows_follow_from_seed_and_step(built):
     source = ClipSource(ClipDataset(built), CONFIG)
     assert source.buckets == [(32, 32, 3200), (32, 64, 3200), (32, 64, 3200)]
-    one, other = (pipeline.open_batches(source, batch=2, seed=4, grain=grain) for grain in (True, False))
+    one, other = (pipeline.open_batches(source, batch=2, seed=4) for _ in range(2))
     for a, b in islice(zip(one, other, strict=True), 6):
         for name in a:
             np.testing.assert_array_equal(a[name], b[name])
@@ -186,8 +201,8 @@ def test_windows_follow_from_seed_and_step(built):
 
 def test_hosts_take_parts_of_the_same_windows(built):
     source = ClipSource(ClipDataset(built), CONFIG)
-    whole = pipeline.open_batches(source, batch=2, seed=4, grain=False)
-    halves = [pipeline.open_batches(source, batch=2, seed=4, host=host, hosts=2, grain=False) for host in range(2)]
+    whole = pipeline.open_batches(source, batch=2, seed=4)
+    halves = [pipeline.open_batches(source, batch=2, seed=4, host=host, hosts=2) for host in range(2)]
     for batch, *parts in islice(zip(whole, *halves, strict=True), 4):
         for name in batch:
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), batch[name])

@@ -57,10 +57,9 @@ def test_the_kind_is_in_the_path(name, kind):
 
 
 def test_a_path_without_a_kind():
-    with pytest.raises(Mistake, match="pass --kind"):
-        layouts.kind_of("halfbody-01.mp4", Path("singing/clips"))
+    assert layouts.kind_of("halfbody-01.mp4", Path("singing/clips")) is None
     assert layouts.kind_of("halfbody-01.mp4", Path("clips/singing")) == "singing"
-    assert layouts.kind_of("halfbody-01.mp4", None, "talking") == "talking"
+    assert layouts.kind_of("talking/halfbody-01.mp4") == "talking"
 
 
 def test_missing_masks_are_an_error(tmp_path):
@@ -163,7 +162,25 @@ def test_no_clips(tmp_path):
     with pytest.raises(Mistake, match="no clips in it"):
         layouts.find_clips(tmp_path / "paths.txt")
     (tmp_path / "paths.txt").write_text("gone\n")
-    with pytest.raises(Mistake, match="it lists .*gone"):
+    with pytest.raises(Mistake, match="line 1 lists .gone."):
         layouts.find_clips(tmp_path / "paths.txt")
     with pytest.raises(Mistake, match="neither a folder"):
         layouts.find_clips(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_with_a_mark(tmp_path, encoding):
+    for name in ("ä.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("ä.mp4\r\n\nb.mp4\n", encoding=encoding)
+    assert list(layouts.named_clips(tmp_path / "list.txt")) == ["ä.mp4", "b.mp4"]
+
+
+def test_a_list_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "list.txt").write_bytes("a.mp4\nä.mp4\n".encode("latin-1"))
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(Mistake, match=r"list.txt: line 2 is not in UTF-8 \(b'.xe4'\); save the list as UTF-8"):
+        layouts.named_clips(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("a.mp4\n\ufeffb.mp4\n")
+    with pytest.raises(Mistake, match=r"list.txt: line 2 lists '.ufeffb.mp4'"):
+        layouts.named_clips(tmp_path / "list.txt")

@@ -1,20 +1,27 @@
 """Preparing raw clips, with a made-up face finder, and with the real one where it is at hand."""
 
+import contextlib
 import csv
+import os
+import signal
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from stableavatar_jax import media
+from stableavatar_jax.data.__main__ import main
 from stableavatar_jax.data.clips import faces, prepare, quality
+from stableavatar_jax.data.clips.config import Limits, PrepareConfig
 from stableavatar_jax.data.clips.faces import Face
 from stableavatar_jax.data.clips.layouts import named_clips, read_clip
-from stableavatar_jax.data.clips.prepare import PrepareConfig
-from stableavatar_jax.data.clips.quality import Limits
 from stableavatar_jax.errors import Mistake
 from tests.data import made
+from tests.media.test_video import coded
 
 EASY = Limits(seconds=0.1)
 
@@ -44,7 +51,7 @@ def finder(monkeypatch):
 
 def config(tmp_path, **options) -> PrepareConfig:
     paths = {"source": tmp_path / "raw", "output": tmp_path / "out", "detector": Path("d"), "landmarks": Path("l")}
-    return PrepareConfig(**{**paths, "workers": 1, "limits": EASY, **options})
+    return PrepareConfig(**{**paths, "workers": 0, "frames": 5, "limits": EASY, **options})
 
 
 def rows(tmp_path) -> dict[str, dict]:
@@ -110,7 +117,7 @@ def test_a_full_disk_ends_the_run(tmp_path, finder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    with pytest.raises(Mistake, match="speech-1.mp4: cannot be written .*No space.*goes on from there"):
+    with pytest.raises(Mistake, match="speech-1.masks.zip: cannot be written .*No space.*goes on from there"):
         prepare.prepare(config(tmp_path))
     assert not [path for path in (tmp_path / "out").iterdir() if "quality" in path.name or path.name.startswith(".")]
 
@@ -193,3 +200,134 @@ def test_a_real_face_is_found(real, shared):
 def test_a_dog_has_no_face(real, shared):
     with Image.open(shared / "data" / "portraits" / "animal-01.jpg") as image:
         assert real.find(image.convert("RGB")) is None
+
+
+class Deadly(SquareFinder):
+    """Ends its process at a clip of another height, as a fault in a library would."""
+
+    def follow(self, frames):
+        for frame in (first := list(frames))[:1]:
+            if frame.shape[0] == 64:
+                os.kill(os.getpid(), signal.SIGSEGV)
+        yield from super().follow(iter(first))
+
+
+def begin_deadly(config):
+    prepare.FaceFinder = Deadly
+    return prepare._begin(config)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_clip_that_ends_its_process_is_left_out(tmp_path, finder, monkeypatch, workers):
+    for name in ("a", "c"):
+        made.video(tmp_path / "raw" / f"{name}.mp4")
+    made.video(tmp_path / "raw" / "b.mp4", height=64)
+    run = prepare.outcomes
+    monkeypatch.setattr(prepare, "outcomes", lambda _, *rest: run(begin_deadly, *rest))
+    tally = prepare.prepare(config(tmp_path, workers=workers))
+    assert (tally.used, dict(tally.refused)) == (2, {"crashed": 1})
+    assert "raw/b.mp4: the process that read it ended with signal SIGSEGV" in rows(tmp_path)["b.mp4"]["faults"]
+    assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith((".", "b"))]
+
+
+def test_a_failure_leaves_nothing_of_a_clip(tmp_path, finder, monkeypatch):
+    made.video(tmp_path / "raw" / "a.mp4")
+
+    def refuse(*_):
+        raise Mistake("no")
+
+    monkeypatch.setattr(SquareFinder, "follow", refuse)
+    prepare.prepare(config(tmp_path))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.csv", "clips.txt"}
+
+
+def test_clips_are_brought_to_a_frame_rate(tmp_path, finder):
+    made.video(tmp_path / "raw" / "a.mp4", 20)
+    made.video(tmp_path / "raw" / "b.mov.mp4", 20)
+    (tmp_path / "raw" / "b.mov.mp4").rename(tmp_path / "raw" / "b.mov")
+    prepare.prepare(config(tmp_path, fps=30.0))
+    for name in ("a", "b"):
+        clip = read_clip(tmp_path / "out" / f"{name}.mp4", name, "talking")
+        assert (clip.fps, clip.frames, clip.masks_missing) == (30, 24, 0)
+        clip.check()
+        # The square moves a pixel a frame: new frame k shows the old frame at its middle, (k + 0.5) / 30 s.
+        masks = [np.asarray(clip.mask("face_masks", k)).any(0).argmax() for k in (0, 11, 23)]
+        shown = [np.asarray(picture)[20, :, 0].argmax() for picture in clip.pictures([0, 11, 23])]
+        assert [abs(at - int((k + 0.5) * 25 / 30) % 16 - 20) <= 3 for k, at in zip((0, 11, 23), shown, strict=True)]
+        assert len(masks) == 3
+    assert prepare.prepare(config(tmp_path, fps=30.0)).used == 2
+    assert SquareFinder.seen == 48, "what is there is not made again"
+
+
+def test_at_rate_shows_what_is_shown(tmp_path):
+    path = made.video(tmp_path / "a.mp4", 20)
+    info = media.probe(path)
+    for fps in (12.5, 25.0, 24.0, 60.0):
+        frames = [frame.astype(int) for frame in prepare.at_rate(path, info, fps)]
+        assert len(frames) == round(0.8 * fps)
+        own = [frame.astype(int) for frame in media.read_video(path)]
+        for number, frame in enumerate(frames):
+            np.testing.assert_array_equal(frame, own[int((number + 0.5) * 25 / fps)])
+
+
+def test_clips_shorter_than_a_training_window_are_left_out(tmp_path, finder):
+    made.video(tmp_path / "raw" / "a.mp4", 20)
+    tally = prepare.prepare(config(tmp_path, frames=21))
+    assert tally.used == 0
+    assert "20 frames, a training window has 21 (--frames)" in rows(tmp_path)["a.mp4"]["faults"]
+    assert (tmp_path / "out" / "clips.txt").read_text() == ""
+
+
+def test_the_output_is_no_input(tmp_path, finder):
+    made.video(tmp_path / "raw" / "a.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "raw")
+    (tmp_path / "list.txt").write_text("raw/a.mp4\n")
+    for options in (
+        {"output": tmp_path / "raw"}, {"output": tmp_path / "link"}, {"output": tmp_path / "raw" / "out"},
+        {"source": tmp_path / "list.txt", "output": tmp_path}, {"vocals": tmp_path / "out"},
+    ):  # fmt: skip
+        (tmp_path / "out").mkdir(exist_ok=True)
+        with pytest.raises(Mistake, match="is an input|is read|lies in it"):
+            prepare.prepare(config(tmp_path, **options))
+    assert {path.name for path in (tmp_path / "raw").iterdir()} == {"a.mp4"}
+
+
+def test_pixels_that_are_not_square(tmp_path, finder):
+    path = coded(tmp_path / "a.mp4", aspect=Fraction(16, 11))
+    with av.open(path) as video, av.open(tmp_path / "raw.mkv", "w") as file:  # beside a sound
+        made.sound(tmp_path / "s.wav", 0.12)
+        streams = file.add_stream_from_template(video.streams.video[0]), file.add_stream("pcm_s16le", 16000)
+        for packet in video.demux(video.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = streams[0]
+                file.mux(packet)
+        with av.open(tmp_path / "s.wav") as sound:
+            for frame in sound.decode(audio=0):
+                file.mux(streams[1].encode(frame))
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw.mkv").rename(tmp_path / "raw" / "a.mkv")
+    prepare.prepare(config(tmp_path, frames=3))
+    assert (rows(tmp_path)["a.mkv"]["width"], rows(tmp_path)["a.mkv"]["height"]) == ("93", "48")
+    clip = read_clip(tmp_path / "out" / "a.mkv", "a", "talking")
+    assert clip.mask("face_masks", 0).size == clip.pictures([0])[0].size == (93, 48)
+
+
+def test_swapped_models_are_named(shared, tmp_path, capsys):
+    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install -e '.[face]'")
+    made.video(tmp_path / "raw" / "a.mp4")
+    detector, landmarks = (shared / "models" / f"face_{name}.tflite" for name in ("landmark", "detection_short_range"))
+    status = main(["prepare", "--source", str(tmp_path / "raw"), "--output", str(tmp_path / "out"),
+                   "--detector", str(detector), "--landmarks", str(landmarks)])  # fmt: skip
+    assert status == 1
+    assert "face_landmark.tflite: another model than --detector needs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_status_1_where_every_clip_was_left_out(tmp_path, finder, capsys):
+    made.video(tmp_path / "raw" / "a.mp4")
+    for name in ("d", "l"):
+        (tmp_path / name).touch()
+    options = ["--source", "raw", "--output", "out", "--detector", "d", "--landmarks", "l", "--workers", "0"]
+    with contextlib.chdir(tmp_path):
+        assert main(["prepare", *options]) == 1
+    assert "raw: no clip can be used; report.csv says why" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_raw_clips_become_a_video(shared, tmp_path):
     def path(name: str) -> str:
         return str(tmp_path / name)
 
-    data.main(["prepare", "--source", path("raw"), "--output", path("prepared"), "--workers", "1",
+    data.main(["prepare", "--source", path("raw"), "--output", path("prepared"), "--frames", "9",
                "--detector", str(detector), "--landmarks", str(landmarks)])  # fmt: skip
     data.main(["build", "--source", path("prepared"), "--output", path("clips")])
     data.main(["precompute", "--data", path("clips"), "--output", path("records"), "--checkpoint", path("model"),

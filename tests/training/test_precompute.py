@@ -132,22 +132,42 @@ def test_stored_types(data, tmp_path):
 
 def test_records_and_windows_go_through_the_same_loop(data, tmp_path, encoder):
     precompute(config(data, tmp_path))
-    stored = next(pipeline.open_records(tmp_path, batch=2, grain=False))
-    online = encoder(next(pipeline.open_batches(ClipSource(ClipDataset(data), WINDOW), batch=2, grain=False)))
+    stored = next(pipeline.open_records(tmp_path, batch=2))
+    online = encoder(next(pipeline.open_batches(ClipSource(ClipDataset(data), WINDOW), batch=2)))
     assert {name: a.shape for name, a in stored.items()} == {name: a.shape for name, a in online.items()}
 
 
 def test_clips_too_short(data, tmp_path):
     long = dataclasses.replace(WINDOW, frames=13)
-    with pytest.raises(Mistake, match="12 frames, a window needs 13"):
+    with pytest.raises(Mistake, match="12 frames, a window needs 13; .*--frames.*; or leave out .*--on-bad skip"):
         precompute(dataclasses.replace(config(data, tmp_path), window=long))
-    with pytest.raises(Mistake, match=r"no clip is as long as a window, 13 frames: 2 clips left out \(2 too short\)"):
+    with pytest.raises(Mistake, match=r"no clip is as long .* \(--frames\): 2 clips left out \(2 too short\)"):
         precompute(dataclasses.replace(config(data, tmp_path), window=long, on_bad="skip"))
 
 
 def test_encoders_are_asked_for(data, tmp_path):
     with pytest.raises(Mistake, match="give --checkpoint"):
-        precompute(dataclasses.replace(config(data, tmp_path), config=None))
+        dataclasses.replace(config(data, tmp_path), config=None)
+
+
+def test_the_output_is_no_input(data, tmp_path):
+    with pytest.raises(Mistake, match="is an input"):
+        precompute(config(data, data))
+
+
+def test_shapes_are_counted(data, tmp_path, capsys):
+    precompute(config(data, tmp_path, window=dataclasses.replace(WINDOW, sizes=((32, 32), (32, 48)))))
+    assert "4 windows of 1 shape: 4 of 32x48 at 25 frames a second\n" in capsys.readouterr().out
+
+
+def test_a_folder_without_records_takes_other_options(data, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise Mistake("the encoders do not fit")
+
+    monkeypatch.setattr(module, "WindowEncoder", fails)
+    with pytest.raises(Mistake, match="do not fit"):
+        precompute(config(data, tmp_path / "records"))
+    assert not (tmp_path / "records").exists()
 
 
 def test_from_real_clips_to_batches(shared, tmp_path, capsys):
@@ -155,17 +175,18 @@ def test_from_real_clips_to_batches(shared, tmp_path, capsys):
     pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install 'stableavatar-jax[face]'")
     (tmp_path / "raw").mkdir()
     for name in ("speech-02.mpg", "speech-05.mpg"):
-        (tmp_path / "raw" / name).symlink_to(shared / "data" / "clips" / name)
+        (tmp_path / "raw" / name[-6:]).symlink_to(shared / "data" / "clips" / name)
     (tmp_path / "raw" / "mute.mp4").symlink_to(shared / "data" / "clips" / "mute-01.mp4")
-    folders = {name: str(tmp_path / name) for name in ("raw", "prepared", "clips", "records", "clips.png")}
+    folders = {name: str(tmp_path / name) for name in ("raw", "prepared", "clips", "records")}
     models = shared / "models"
     command.main([
-        "prepare", "--source", folders["raw"], "--output", folders["prepared"], "--workers", "1", "--detector",
+        "prepare", "--source", folders["raw"], "--output", folders["prepared"], "--frames", "5", "--detector",
         str(models / "face_detection_short_range.tflite"), "--landmarks", str(models / "face_landmark.tflite"),
     ])  # fmt: skip
     assert "1 clips left out (1 no sound)" in capsys.readouterr().out
     command.main(["build", "--source", folders["prepared"], "--output", folders["clips"]])
-    command.main(["inspect", folders["clips"], "--sheet", folders["clips.png"]])
+    command.main(["inspect", folders["clips"]])
+    assert (tmp_path / "clips.sheet.png").is_file()
     assert "2 clips (2 talking)" in capsys.readouterr().out
     command.main([
         "precompute", "--data", folders["clips"], "--output", folders["records"], "--config", str(TINY),
@@ -178,5 +199,5 @@ def test_from_real_clips_to_batches(shared, tmp_path, capsys):
 
 
 def test_mistakes_end_with_one_line(tmp_path, capsys):
-    with pytest.raises(SystemExit, match=r"error: .*nowhere: neither a folder"):
-        command.main(["build", "--source", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")])
+    assert command.main(["build", "--source", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 1
+    assert "error: " in (said := capsys.readouterr().err) and "nowhere: no such folder" in said

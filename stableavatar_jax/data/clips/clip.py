@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from stableavatar_jax import media
+from stableavatar_jax.data.config import Kind
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
-
-Kind = Literal["talking", "singing", "dancing"]
 
 PROMPTS: dict[str, str] = {
     "talking": "The protagonist is talking",

@@ -6,10 +6,11 @@ Each clip is written when it comes, so memory holds one or two, however many the
 
 import contextlib
 import dataclasses
+import errno
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +19,22 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 from tqdm import tqdm
 
-from stableavatar_jax.data.clips.clip import PROMPTS, Clip, Kind
-from stableavatar_jax.data.clips.layouts import kind_of, named_clips, read_clip
+from stableavatar_jax.data.clips.clip import PROMPTS, Clip
+from stableavatar_jax.data.clips.config import BuildConfig
+from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, WORDS, kind_of, named_clips, read_clip
 from stableavatar_jax.data.clips.tally import Tally
-from stableavatar_jax.data.config import MissingMasks, OnBad
 from stableavatar_jax.data.kinds import CLIPS
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.whole import whole
 
 INDEX = CLIPS
 """One entry a clip, in order, with all that needs no decoding."""
 MANY = ("images", "face_masks", "lip_masks")
 TEXTS = ("id", "kind", "prompt", "labels")
 SPLIT = "train"
+LOG = logging.getLogger(__name__)
 CLIPS_PER_SHARD = 256
 """Clips in a file. Few files, as a reader keeps all of them open, and a process may often have no more than 1024."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildConfig:
-    """Pack clips into one data set (ArrayRecord)."""
-
-    source: Path
-    """Folder that `prepare` made, folder of clips in the release's layout, or .txt file with one path per line."""
-    output: Path
-    """New folder for the data set."""
-    kind: Kind | None = None
-    """Kind of the clips whose path contains none of speech, singing and dancing; without it they are errors."""
-    on_bad: OnBad = "error"
-    """Whether a clip that cannot be used ends the build, or is left out, counted and logged."""
-    missing_masks: MissingMasks = "error"
-    """The same for a clip without masks; `ones` takes it, and training must be given `ones` again."""
 
 
 class Clips(FileReaderBuilder):
@@ -108,12 +95,17 @@ def build(config: BuildConfig) -> Tally:
     """Build the data set of a source; returns what was left out. Raises Mistake."""
     found = named_clips(config.source)
     tally = Tally(config.on_bad, config.missing_masks)
+    kinds = {name: kind_of(name, config.source) for name in found}
+    if unsaid := [name for name, kind in kinds.items() if kind is None]:
+        LOG.warning(
+            "%d clips are taken as %s (--kind), as their paths have none of the words %s: %s%s", len(unsaid),
+            config.kind, ", ".join(WORDS), ", ".join(unsaid[:3]), ", ..." if len(unsaid) > 3 else "",
+        )  # fmt: skip
 
     def clips() -> Iterator[Clip]:
-        used = 0
         for name, path in found.items():
             try:
-                clip = read_clip(path, name, kind_of(name, config.source, config.kind))
+                clip = read_clip(path, name, kinds[name] or config.kind)
                 clip.check()
                 if config.missing_masks != "ones":
                     clip.check_masks()
@@ -122,22 +114,31 @@ def build(config: BuildConfig) -> Tally:
                 continue
             if clip.masks_missing:
                 tally.fill(clip.id, clip.masks_missing)
-            used += 1
+            tally.used += 1
             yield clip
-        if not used:
+        if not tally.used:
             raise Mistake(f"{config.source}: all {len(found)} clips were left out: {tally}")
 
-    write_clips(config.output, clips, total=len(found))
+    space = sum(_size(path) for path in found.values())
+    write_clips(
+        config.output, clips, total=len(found), replace=config.overwrite, inputs=[config.source], space=space
+    )  # fmt: skip
     return tally
 
 
-def write_clips(output: Path, clips: Callable[[], Iterator[Clip]], *, total: int | None = None) -> int:
+def write_clips(
+    output: Path,
+    clips: Callable[[], Iterator[Clip]],
+    *,
+    total: int | None = None,
+    replace: bool = False,
+    inputs: Sequence[Path] = (),
+    space: int = 0,
+) -> int:
     """Write clips as a data set, whole or not at all; returns how many. `total` is for the progress bar.
 
-    Raises Mistake where there is something in the folder, or where it cannot be written.
+    Raises Mistake where the folder is not to be written (`whole`), or cannot be.
     """
-    if output.exists() and any(output.iterdir()):
-        raise Mistake(f"{output}: there is something in it; build into another folder, or remove it")
     index: list[dict[str, Any]] = []
 
     def noted() -> Iterator[Clip]:
@@ -146,21 +147,21 @@ def write_clips(output: Path, clips: Callable[[], Iterator[Clip]], *, total: int
             yield clip
 
     tfds.disable_progress_bar()
-    partial = output.with_name(f".{output.name}.part")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.redirect_stdout(None):  # it speaks of downloads
-            Clips(clips=noted, data_dir=str(partial), file_format="array_record").download_and_prepare()
+    with whole(output, folder=True, replace=replace, inputs=inputs, space=space) as partial:
+        try:
+            with contextlib.redirect_stdout(None):  # it speaks of downloads
+                Clips(clips=noted, data_dir=str(partial), file_format="array_record").download_and_prepare()
+        except RuntimeError as error:  # of array_record, without a cause
+            raise OSError(errno.ENOSPC, str(error)) from error
+        shutil.rmtree(partial / "downloads", ignore_errors=True)  # tfds makes it, and nothing goes in
         (partial / INDEX).write_text(json.dumps(index, indent=0) + "\n")
-        partial.replace(output)
-    except Mistake:
-        raise
-    except (OSError, RuntimeError) as error:  # array_record raises the latter, without a cause
-        advice = "make room, or choose a folder you may write to"
-        raise Mistake(f"{output}: cannot be written ({error}); {advice}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return len(index)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a clip, with what lies beside it."""
+    files = path.rglob("*") if path.is_dir() else (path, path.with_suffix(MASKS_SUFFIX), path.with_suffix(".wav"))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def to_entry(clip: Clip) -> dict[str, Any]:

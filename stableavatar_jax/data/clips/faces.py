@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.media import centred
 from stableavatar_jax.shapes import Float, UInt8
 
 OUTER_LIPS = (
@@ -57,9 +58,9 @@ class FaceFinder:
     """Follows one face, the surest of the first picture, through a video."""
 
     def __init__(self, detector: Path, landmarks: Path):
-        """Load both models. Raises Mistake where a file is missing or LiteRT is not installed."""
-        self._detector = _Model(detector)
-        self._landmarks = _Model(landmarks)
+        """Load both models. Raises Mistake where a file is missing or another model, or LiteRT is not installed."""
+        self._detector = _Model(detector, "--detector", 128, (len(ANCHORS) * 16, len(ANCHORS)))
+        self._landmarks = _Model(landmarks, "--landmarks", 192, (468 * 3, 1))
 
     def follow(self, frames: Iterator[UInt8[np.ndarray, "H W 3"]]) -> Iterator[Face | None]:
         """The face in each frame: looked for where it was in the frame before, and anew where it is not there."""
@@ -92,7 +93,7 @@ class FaceFinder:
         shown = picture.transform(
             (128, 128), Image.Transform.EXTENT, (x, y, x + size, y + size), Image.Resampling.BILINEAR
         )
-        boxes, scores = self._detector(np.asarray(shown, np.float32) / 127.5 - 1)
+        boxes, scores = self._detector(centred(np.asarray(shown)))
         best = int(scores[:, 0].argmax())
         score = float(_sigmoid(scores[best, 0]))
         if score < SURE:
@@ -189,18 +190,26 @@ def _sigmoid(x: Any) -> Any:
 class _Model:
     """A LiteRT model of one picture in and two arrays out, the larger first."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, option: str, side: int, outputs: tuple[int, int]):
+        """`side` is that of the picture in pixels, `outputs` the numbers in the arrays: by them a model is known."""
         if not path.is_file():
             raise Mistake(f"{path}: no such model file; docs/data.md says where to get the face models")
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
-            raise Mistake("finding faces needs LiteRT: pip install 'stableavatar-jax[face]'") from None
+            raise Mistake("finding faces needs LiteRT, which the extra `face` has: pip install -e '.[face]'") from None
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=1)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise Mistake(f"{path}: LiteRT cannot run it ({str(error).splitlines()[0]}); get it again") from error
+        takes = [tuple(each["shape"]) for each in self._interpreter.get_input_details()]
+        gives = [int(np.prod(each["shape"])) for each in self._interpreter.get_output_details()]
+        if takes != [(1, side, side, 3)] or tuple(sorted(gives, reverse=True)) != outputs:
+            raise Mistake(
+                f"{path}: another model than {option} needs (it takes {takes[0]} and gives {gives} numbers); "
+                "docs/data.md says which file goes with which option"
+            )
 
     @cached_property
     def _outputs(self) -> list[int]:

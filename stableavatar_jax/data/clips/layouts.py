@@ -1,5 +1,6 @@
 """Clips as they lie in folders: the release's layout, and videos with masks beside them."""
 
+import codecs
 import json
 import re
 import zipfile
@@ -9,8 +10,8 @@ from stableavatar_jax import media
 from stableavatar_jax.data.clips.clip import Clip, Kind, open_image
 from stableavatar_jax.errors import Mistake
 
-WORDS: dict[str, Kind] = {"singing": "singing", "speech": "talking", "dancing": "dancing"}
-"""What a path says of the kind, in the release's order."""
+WORDS: dict[str, Kind] = {"singing": "singing", "speech": "talking", "talking": "talking", "dancing": "dancing"}
+"""What a path says of the kind, in the release's order; `talking` is ours."""
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"}
 CLIP_LIST = "clips.txt"
@@ -21,20 +22,18 @@ MASKS_SUFFIX = ".masks.zip"
 """`talk.mp4` has its masks in `talk.masks.zip`, as face_masks/frame_0.png and lip_masks/frame_0.png onwards."""
 
 
-def kind_of(name: str, source: Path | None = None, otherwise: Kind | None = None) -> Kind:
-    """The kind that a clip's name says (`WORDS`), or else the folder or list it was found in.
+def kind_of(name: str, source: Path | None = None) -> Kind | None:
+    """The kind that a clip's name says (`WORDS`), or else the folder or list it was found in; None where none does.
 
     The part nearest to the clip is asked first. (In the release a word anywhere in the path wins, also far above the
-    data.) Raises Mistake where nothing says a kind.
+    data.)
     """
     parts = Path(name).parts if source is None else (source.absolute().name, *Path(name).parts)
     for part in reversed(parts):
         for word, kind in WORDS.items():
             if word in part.lower():
                 return kind
-    if otherwise:
-        return otherwise
-    raise Mistake(f"{name}: its path has none of {', '.join(WORDS)}; pass --kind", "unknown kind")
+    return None
 
 
 def read_clip(path: Path, name: str, kind: Kind) -> Clip:
@@ -112,10 +111,12 @@ def find_clips(source: Path) -> list[Path]:
     if (source / CLIP_LIST).is_file():
         source = source / CLIP_LIST
     if source.is_file() and source.suffix == ".txt":
-        lines = [line.strip() for line in source.read_text().splitlines()]
-        found = [source.parent / line for line in lines if line]
-        if lost := next((path for path in found if not path.exists()), None):
-            raise Mistake(f"{source}: it lists {lost}, which does not exist")
+        found = []
+        for number, line in enumerate(read_list(source), 1):
+            if line.strip():
+                found.append(source.parent / line.strip())
+                if not found[-1].exists():
+                    raise Mistake(f"{source}: line {number} lists {line.strip()!r}, and {found[-1]} does not exist")
     elif source.is_dir():
         folders = {path.parent for path in source.rglob("images") if path.is_dir()}
         videos = (p for p in source.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.parent not in folders)
@@ -125,6 +126,19 @@ def find_clips(source: Path) -> list[Path]:
     if not found:
         raise Mistake(f"{source}: no clips in it; clips are videos, or folders with images/ and audio.wav")
     return found
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a list, in UTF-8 or, by its first bytes, UTF-16. Raises Mistake with the line that is in neither."""
+    content = path.read_bytes()
+    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        return content.decode(encoding).splitlines()
+    except UnicodeDecodeError as error:
+        number = content[: error.start].count(b"\n") + 1
+        raise Mistake(
+            f"{path}: line {number} is not in UTF-8 ({content[error.start : error.end]!r}); save the list as UTF-8"
+        ) from None
 
 
 def _counted(path: Path, size: int) -> int | None:

@@ -7,165 +7,184 @@
     OUT/report.csv        all clips, with what is wrong with each
     OUT/clips.txt         those to use
 
-A clip is worked on under hidden names. The same command goes on where it was stopped.
+A clip whose frame rate is changed is encoded again. The same command goes on where it was stopped.
 """
 
-import contextlib
 import csv
 import dataclasses
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import wave
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from stableavatar_jax import media
+from stableavatar_jax.data.clips.config import PrepareConfig
 from stableavatar_jax.data.clips.faces import FaceFinder, face_masks
 from stableavatar_jax.data.clips.layouts import CLIP_LIST, MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, named_clips
-from stableavatar_jax.data.clips.quality import Limits, Measurement, Quality, as_row
-from stableavatar_jax.data.clips.tally import OnBad, Tally
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.data.clips.quality import Measurement, Quality, as_row, faults, uneven_time
+from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.clips.workers import Work, outcomes
+from stableavatar_jax.errors import UNWRITTEN, Mistake, explained
+from stableavatar_jax.locks import hidden
+from stableavatar_jax.shapes import UInt8
+from stableavatar_jax.whole import check_folder, whole
 
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """Find faces, cut out the sound and measure the quality of raw clips."""
-
-    source: Path
-    """Folder of videos (subfolders included), or .txt file with one path per line. Paths name the kind: speech,
-    singing or dancing."""
-    output: Path
-    """Folder for the prepared clips."""
-    detector: Path
-    """MediaPipe's face detector, face_detection_short_range.tflite."""
-    landmarks: Path
-    """MediaPipe's landmark model, face_landmark.tflite."""
-    vocals: Path | None = None
-    """Folder of voices separated from the music, NAME.wav for NAME.mp4; other clips keep their own sound."""
-    grow: float = 0.1
-    """Share by which masks are larger than the face and the lips."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Number of clips worked on at once."""
-    on_bad: OnBad = "skip"
-    """Whether a clip that cannot be read is left out and reported, or ends the run."""
-    limits: Limits = field(default_factory=Limits)
+GOES_ON = (
+    "make room, or choose a folder you may write to; what is finished is kept, and the same command goes on from there"
+)
+SAME_RATE = 0.01
+"""Frames a second by which a rate may differ from the one that is asked for."""
+CRF = 12
+"""x264's quality of clips that are encoded again: the loss cannot be seen."""
 
 
 def prepare(config: PrepareConfig) -> Tally:
     """Prepare every clip of a source; returns what was left out. Raises Mistake."""
-    names = {path: _inside(name) for name, path in named_clips(config.source).items() if path.is_file()}
-    if not names:
-        raise Mistake(f"{config.source}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    if len({_stem(name) for name in names.values()}) < len(names):
-        raise Mistake(f"{config.source}: two clips have the same name but for the ending; rename one")
+    names = {path: _inside(name, config) for name, path in named_clips(config.source).items() if path.is_file()}
+    _check(config, names)
+    FaceFinder(config.detector, config.landmarks)  # what is wrong with the models is said once, before any work
     tally = Tally(on_bad=config.on_bad)
     reports: dict[str, dict] = {}
-    with _explained(config.output):
+    with explained(config.output, GOES_ON):
         config.output.mkdir(parents=True, exist_ok=True)
-        for name, outcome in tqdm(_run(config, names), total=len(names), desc="clips", unit="clip"):
-            if isinstance(outcome, Mistake):
-                tally.refuse(outcome)
-                reports[name] = {"faults": str(outcome)}
-                continue
-            faults = config.limits.faults(outcome)
-            reports[name] = {"faults": "; ".join(faults), **as_row(outcome)}
-            if faults:
-                tally.refuse_quietly("beyond the limits")
-        _write_reports(config.output, dict(sorted(reports.items())))
+    for name, outcome in tqdm(_run(config, names), total=len(names), desc="clips", unit="clip"):
+        if isinstance(outcome, Mistake):
+            _clear(config.output / name)
+            if outcome.reason == UNWRITTEN:
+                raise outcome
+            tally.refuse(outcome)
+            reports[name] = {"faults": str(outcome)}
+            continue
+        found = faults(outcome, config.limits)
+        if outcome.frames < config.frames:
+            found.append(f"{outcome.frames} frames, a training window has {config.frames} (--frames)")
+        reports[name] = {"faults": "; ".join(found), **as_row(outcome)}
+        if found:
+            tally.refuse_quietly("beyond the limits")
+        else:
+            tally.used += 1
+    _write_reports(config.output, dict(sorted(reports.items())))
     return tally
 
 
 def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinder) -> Quality:
-    """Prepare one clip, unless it is there already; its measures. Raises Mistake."""
+    """Prepare one clip, unless it is there already; its measures. Raises Mistake, and leaves nothing then."""
     target = config.output / name
     report = target.with_suffix(QUALITY_SUFFIX)
-    stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals)}
+    stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals), "fps": config.fps}
     if done := _finished(report, stamp):
         return done
-    with _explained(target):
+    with explained(target, GOES_ON):
         target.parent.mkdir(parents=True, exist_ok=True)
-        info = media.probe(path)
-        voice = _voice(config, name)
-        if not voice and not info.sound:
-            raise Mistake(f"{path}: the clip has no sound; leave it out", "no sound")
-        sound_rate = _write_sound(voice or path, target.with_suffix(".wav"))
-        measured = Measurement()
-
-        def seen() -> Iterator[np.ndarray]:
-            for frame in media.read_video(path):
-                measured.frame(frame)
-                yield frame
-
-        with _renamed(target.with_suffix(MASKS_SUFFIX)) as partial, zipfile.ZipFile(partial, "w") as masks:
-            for number, face in enumerate(finder.follow(seen())):
-                measured.face(face)
-                drawn = face_masks(face, measured.size, config.grow)
-                for part, mask in zip(("face_masks", "lip_masks"), drawn, strict=True):
-                    png = io.BytesIO()
-                    mask.save(png, "PNG")
-                    masks.writestr(f"{part}/frame_{number}.png", png.getvalue())
-        with _renamed(target) as partial:
-            _link(path, partial)
-        quality = measured.result(path, info.fps, media.read_sound(target.with_suffix(".wav")), sound_rate)
-        with _renamed(report) as partial:
-            partial.write_text(json.dumps({**stamp, "quality": dataclasses.asdict(quality)}, indent=2) + "\n")
+    info = media.probe(path)
+    fps = config.fps or info.fps
+    same = abs(fps - info.fps) < SAME_RATE and not (config.fps and path.suffix != target.suffix)
+    voice = _voice(config, name)
+    if not voice and not info.sound:
+        raise Mistake(f"{path}: the clip has no sound; record or export it with its sound", "no sound")
+    measured = Measurement()
+    with ExitStack() as written:
+        wav = written.enter_context(whole(target.with_suffix(".wav"), advice=GOES_ON))
+        sound_rate = _write_sound(voice or path, wav)
+        zipped = written.enter_context(whole(target.with_suffix(MASKS_SUFFIX), advice=GOES_ON))
+        masks = written.enter_context(zipfile.ZipFile(zipped, "w"))
+        if same:
+            frames = media.read_video(path)
+        else:
+            height, width = info.height // 2 * 2, info.width // 2 * 2  # H.264 has no odd sizes
+            writer = media.VideoWriter(target, fps=fps, height=height, width=width, crf=CRF)
+            frames = _kept(written.enter_context(writer), at_rate(path, info, fps))
+        for number, face in enumerate(finder.follow(_seen(measured, frames))):
+            measured.face(face)
+            drawn = face_masks(face, measured.size, config.grow)
+            for part, mask in zip(("face_masks", "lip_masks"), drawn, strict=True):
+                png = io.BytesIO()
+                mask.save(png, "PNG")
+                masks.writestr(f"{part}/frame_{number}.png", png.getvalue())
+        quality = measured.result(fps, media.read_sound(wav), sound_rate, uneven_time(path, fps) if same else 0.0)
+    if same:
+        _link(path, target)
+    with whole(report, advice=GOES_ON) as partial:
+        partial.write_text(json.dumps({**stamp, "quality": dataclasses.asdict(quality)}, indent=2) + "\n")
     return quality
+
+
+def at_rate(path: Path, info: media.VideoInfo, fps: float) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of a video at another rate: for the middle of each new frame, the one that is shown then."""
+    times = media.frame_times(path)
+    if len(times) != info.frames:  # a clock that says nothing of some frames
+        times = [number / info.fps for number in range(info.frames)]
+    ends = [time - times[0] for time in times[1:]] + [info.seconds]
+    made = 0
+    for number, frame in enumerate(media.read_video(path)):
+        end = ends[min(number, len(ends) - 1)]
+        while made + 0.5 < end * fps - 1e-6:  # clocks are rounded
+            yield frame
+            made += 1
+
+
+def _kept(video: media.VideoWriter, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames cut to the size of a video, and written into it on the way."""
+    for frame in frames:
+        cut = frame[: video.shape[0], : video.shape[1]]
+        video.write(cut[None])
+        yield cut
+
+
+def _seen(measured: Measurement, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        measured.frame(frame)
+        yield frame
+
+
+def _check(config: PrepareConfig, names: dict[Path, str]) -> None:
+    """Raise Mistake where the clips have no names of their own, or the output would change what is read."""
+    if not names:
+        raise Mistake(f"{config.source}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    if len({_stem(name) for name in names.values()}) < len(names):
+        raise Mistake(f"{config.source}: two clips have the same name but for the ending; rename one")
+    check_folder(config.output, inputs=[config.source if config.source.is_dir() else None, config.vocals])
+    for path, name in names.items():
+        if os.path.realpath((config.output / name).parent) == os.path.realpath(path.parent):
+            raise Mistake(f"{config.output}: {path} lies in it, and its sound would be written over; choose another")
 
 
 def _run(config: PrepareConfig, names: dict[Path, str]) -> Iterator[tuple[str, Quality | Mistake]]:
     """Name and outcome of every clip, as they are finished."""
-    if config.workers <= 1:
-        finder = FaceFinder(config.detector, config.landmarks)
-        for path, name in names.items():
-            yield name, _outcome(path, name, config, finder)
+    if config.workers:
+        yield from outcomes(_begin, config, {name: path for path, name in names.items()}, config.workers)
         return
-    FaceFinder(config.detector, config.landmarks)  # what is wrong with the models is said once, here
-    context = multiprocessing.get_context("spawn")  # threads of LiteRT and FFmpeg do not survive a fork
-    with ProcessPoolExecutor(config.workers, context, _begin, (config,)) as pool:
+    work = _begin(config)
+    for path, name in names.items():
+        yield name, work(path, name)
+
+
+def _begin(config: PrepareConfig) -> Work:
+    """What a process does with each clip. An error is handed back, so that one bad clip does not end the others."""
+    finder = FaceFinder(config.detector, config.landmarks)
+
+    def work(path: Path, name: str) -> Quality | Mistake:
         try:
-            waiting = {pool.submit(_work, path, name): name for path, name in names.items()}
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        except BrokenProcessPool as error:
-            raise Mistake(
-                f"{config.output}: a worker was killed, most likely for memory; run again with fewer --workers, "
-                "it goes on from here"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+            return prepare_clip(path, name, config, finder)
+        except Mistake as error:
+            return Mistake(str(error), error.reason)  # without its cause, which not every process can read
+
+    return work
 
 
-_worker: tuple[PrepareConfig, FaceFinder] | None = None
-
-
-def _begin(config: PrepareConfig) -> None:
-    global _worker
-    _worker = config, FaceFinder(config.detector, config.landmarks)
-
-
-def _work(path: Path, name: str) -> Quality | Mistake:
-    assert _worker
-    return _outcome(path, name, *_worker)
-
-
-def _outcome(path: Path, name: str, config: PrepareConfig, finder: FaceFinder) -> Quality | Mistake:
-    """An error is handed back, so that one bad clip does not end the others; a full disk ends all."""
-    try:
-        return prepare_clip(path, name, config, finder)
-    except _OutputError:
-        raise
-    except Mistake as error:
-        return Mistake(str(error), getattr(error, "reason", "damaged"))
+def _clear(target: Path) -> None:
+    """Remove what a process that died has left of a clip."""
+    for suffix in (target.suffix, ".wav", MASKS_SUFFIX, QUALITY_SUFFIX):
+        for ending in (".part", ".lock"):
+            hidden(target.with_suffix(suffix), ending).unlink(missing_ok=True)
 
 
 def _finished(report: Path, stamp: dict) -> Quality | None:
@@ -186,7 +205,7 @@ def _voice(config: PrepareConfig, name: str) -> Path | None:
 
 def _write_sound(source: Path, target: Path) -> int:
     """The sound of a file as mono 16-bit WAV at its own rate, which is returned."""
-    with media.open_sound(source) as sound, _renamed(target) as partial, wave.open(str(partial), "wb") as file:
+    with media.open_sound(source) as sound, wave.open(str(target), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sound.rate)
@@ -200,17 +219,18 @@ def _write_sound(source: Path, target: Path) -> int:
 def _write_reports(output: Path, reports: dict[str, dict]) -> None:
     columns = ["id", "kept", "faults", *(each.name for each in dataclasses.fields(Quality))]
     rows = [{"id": name, "kept": not row["faults"], **row} for name, row in reports.items()]
-    with _renamed(output / "report.csv") as partial, partial.open("w", newline="") as file:
+    with whole(output / "report.csv", advice=GOES_ON) as partial, partial.open("w", newline="") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
-    with _renamed(output / CLIP_LIST) as partial:
-        partial.write_text("".join(f"{row['id']}\n" for row in rows if row["kept"]))
+    with whole(output / CLIP_LIST, advice=GOES_ON) as partial:
+        partial.write_text("".join(f"{row['id']}\n" for row in rows if row["kept"]), encoding="utf-8")
 
 
-def _inside(name: str) -> str:
+def _inside(name: str, config: PrepareConfig) -> str:
     """Where a clip goes under the output: as it lies under the source, or by its last name where it lies elsewhere."""
-    return Path(name).name if Path(name).is_absolute() or ".." in Path(name).parts else name
+    inside = Path(name).name if Path(name).is_absolute() or ".." in Path(name).parts else name
+    return str(Path(inside).with_suffix(".mp4")) if config.fps else inside
 
 
 def _stem(name: str) -> str:
@@ -218,34 +238,13 @@ def _stem(name: str) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
-
-
-class _OutputError(Mistake):
-    """The output cannot be written."""
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _OutputError(
-            f"{path}: cannot be written ({error.strerror}); make room, or choose a folder you may write to; what is "
-            "finished is kept, and the same command goes on from there"
-        ) from error
-
-
-@contextlib.contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
-    """A hidden file to write, which takes its name when it is whole and goes when it is not."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.unlink(missing_ok=True)  # left by a run that was killed
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Give a clip its second name. Not by `whole`, which would change the permissions of the clip itself."""
+    with explained(target, GOES_ON):
+        partial = hidden(target)
+        partial.unlink(missing_ok=True)  # left by a run that was killed
+        try:
+            os.link(source.resolve(), partial)
+        except OSError:  # another file system
+            shutil.copyfile(source, partial)
+        partial.replace(target)
+        partial.unlink(missing_ok=True)  # a rename between two names of one file leaves both

@@ -1,13 +1,14 @@
-"""What makes a clip fit for training, measured while it is prepared, and the limits that a clip must keep."""
+"""What makes a clip fit for training, measured while it is prepared, and what is wrong with one."""
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 
+from stableavatar_jax import media
 from stableavatar_jax.data.clips.clip import SOUND_SLACK
+from stableavatar_jax.data.clips.config import Limits
 from stableavatar_jax.data.clips.faces import Face
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float, UInt8
@@ -46,48 +47,23 @@ class Quality:
     """Standard deviation of the mouth's opening, as a share of the face's height."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a clip must keep to be used. The report has all measures, so other limits need no new preparation."""
-
-    fps: tuple[float, float] = (23.9, 31.0)
-    """Lowest and highest frame rate, in frames a second."""
-    seconds: float = 2.0
-    """Shortest clip, in seconds."""
-    uneven: float = 0.06
-    """Largest error of a frame's time, in seconds; uneven frames drift away from the sound."""
-    cuts: int = 0
-    """Largest number of cuts."""
-    face_found: float = 0.95
-    """Smallest share of frames with a face."""
-    face_score: float = 0.8
-    """Lowest mean score of the face."""
-    face_height: float = 0.08
-    """Smallest face, as a share of the picture's height."""
-    background: float = 4.0
-    """Largest change along the borders, in grey levels; a moving camera changes them."""
-    loudness: float = -50.0
-    """Lowest loudness of the sound, in dBFS."""
-    mouth: float = 0.004
-    """Lowest standard deviation of the mouth's opening, as a share of the face's height."""
-
-    def faults(self, found: Quality) -> list[str]:
-        """What is wrong with a clip, in words; nothing where it may be used."""
-        seconds, sound = found.frames / found.fps, found.sound_seconds
-        checks = [
-            (not self.fps[0] <= found.fps <= self.fps[1], f"{found.fps:g} frames a second"),
-            (seconds < self.seconds, f"{seconds:.2f} s short"),
-            (abs(sound - seconds) > SOUND_SLACK, f"sound of {sound:.2f} s, not {seconds:.2f}"),
-            (found.uneven > self.uneven, f"frames up to {found.uneven:.2f} s out of time"),
-            (found.cuts > self.cuts, f"{found.cuts} cuts"),
-            (found.face_found < self.face_found, f"a face in {found.face_found:.0%} of its frames"),
-            (found.face_score < self.face_score, f"face score {found.face_score:.2f}"),
-            (found.face_height < self.face_height, f"face of {found.face_height:.0%} of the height"),
-            (found.background > self.background, f"background moves by {found.background:.1f}"),
-            (found.loudness < self.loudness, f"sound of {found.loudness:.0f} dBFS"),
-            (found.mouth < self.mouth, f"mouth moves by {found.mouth:.4f}"),
-        ]
-        return [fault for wrong, fault in checks if wrong]
+def faults(found: Quality, limits: Limits) -> list[str]:
+    """What is wrong with a clip, in words; nothing where it may be used."""
+    seconds, sound = found.frames / found.fps, found.sound_seconds
+    checks = [
+        (not limits.fps[0] <= found.fps <= limits.fps[1], f"{found.fps:g} frames a second"),
+        (seconds < limits.seconds, f"{seconds:.2f} s short"),
+        (abs(sound - seconds) > SOUND_SLACK, f"sound of {sound:.2f} s, not {seconds:.2f}"),
+        (found.uneven > limits.uneven, f"frames up to {found.uneven:.2f} s out of time"),
+        (found.cuts > limits.cuts, f"{found.cuts} cuts"),
+        (found.face_found < limits.face_found, f"a face in {found.face_found:.0%} of its frames"),
+        (found.face_score < limits.face_score, f"face score {found.face_score:.2f}"),
+        (found.face_height < limits.face_height, f"face of {found.face_height:.0%} of the height"),
+        (found.background > limits.background, f"background moves by {found.background:.1f}"),
+        (found.loudness < limits.loudness, f"sound of {found.loudness:.0f} dBFS"),
+        (found.mouth < limits.mouth, f"mouth moves by {found.mouth:.4f}"),
+    ]
+    return [fault for wrong, fault in checks if wrong]
 
 
 class Measurement:
@@ -108,14 +84,14 @@ class Measurement:
         """Note what was found in it."""
         self._faces.append(face)
 
-    def result(self, path: Path, fps: float, samples: Float[np.ndarray, "S"], sound_rate: int) -> Quality:
-        """The measures of the whole clip; `samples` are its sound at 16 kHz."""
+    def result(self, fps: float, samples: Float[np.ndarray, "S"], sound_rate: int, uneven: float) -> Quality:
+        """The measures of the whole clip; `samples` are its sound at 16 kHz, `uneven` is `uneven_time`."""
         found = [face for face in self._faces if face]
         small = np.stack(self._small)
         median = lambda values: float(np.median(values)) if len(values) else 0.0  # noqa: E731
         return Quality(
             frames=len(small), fps=fps, height=self.size[0], width=self.size[1],
-            sound_seconds=len(samples) / SAMPLE_RATE, sound_rate=sound_rate, uneven=uneven_time(path, fps),
+            sound_seconds=len(samples) / SAMPLE_RATE, sound_rate=sound_rate, uneven=uneven,
             cuts=count_cuts(small), background=border_motion(small),
             face_found=len(found) / len(small), face_score=float(np.mean([f.score for f in found])) if found else 0.0,
             face_height=median([f.height / self.size[0] for f in found]),
@@ -155,9 +131,7 @@ def loudness(samples: Float[np.ndarray, "S"]) -> float:
 
 def uneven_time(path: Path, fps: float) -> float:
     """Seconds by which the clock of a frame differs most from its number / fps."""
-    with av.open(path, metadata_errors="replace") as container:
-        stream = container.streams.video[0]
-        times = sorted(float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None and p.size)
+    times = media.frame_times(path)
     if len(times) < 2:
         return 0.0
     error = np.array(times) - np.arange(len(times)) / fps

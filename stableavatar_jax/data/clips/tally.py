@@ -24,16 +24,19 @@ class Tally:
         self.missing_masks = missing_masks
         self.refused: Counter[str] = Counter()
         """Clips left out, by reason."""
+        self.used = 0
+        """Clips that may be used, where whoever reads them counts."""
         self._told: set[str] = set()
         self.filled = 0
         """Masks that were missing and are all ones, by the explicit option."""
 
     def refuse(self, error: Mistake) -> None:
         """Leave a clip out, counted and logged, where that is asked for; raise the error where it is not."""
-        reason = getattr(error, "reason", "damaged")
+        reason = error.reason
         skip = self.missing_masks == "skip" if reason == "missing masks" else self.on_bad == "skip"
         if not skip:
-            raise error
+            advice = "" if reason == "missing masks" else "; or leave out such clips with --on-bad skip"
+            raise Mistake(f"{error}{advice}", reason) from error
         self.refused[reason] += 1
         LOG.warning("left out: %s", error)
 

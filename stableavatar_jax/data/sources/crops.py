@@ -75,7 +75,7 @@ class CropSource:
             self.tally.refuse(
                 Mistake(
                     f"{entry['id']}: {entry['frames']} frames of {entry['height']}x{entry['width']}, a crop needs "
-                    f"{config.frames} of {config.size}x{config.size}; leave it out (--on-bad skip) or crop less",
+                    f"{config.frames} of {config.size}x{config.size}; crop less",
                     "too small",
                 )
             )

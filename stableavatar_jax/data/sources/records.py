@@ -5,10 +5,11 @@
     DIR/*.npz                 a record each, or
     DIR/*.array_record        many, each the bytes of such an .npz
 
-A record's arrays are `FIELDS`. bfloat16 lies as uint16. Reading .npz needs NumPy alone. A record exists when its line
-is in the index, which is written after its file has its name.
+A record's arrays are `FIELDS`. bfloat16 lies as uint16. A record exists when its line is in the index, which is
+written after its file has its name.
 """
 
+import contextlib
 import errno
 import io
 import json
@@ -17,19 +18,19 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from stableavatar_jax.data.kinds import RECORDS
+from stableavatar_jax.data.kinds import CLIPS, RECORDS
 from stableavatar_jax.data.order import Batch
-from stableavatar_jax.errors import Mistake
-
-Format = Literal["npz", "array_record"]
-Dtype = Literal["float32", "bfloat16", "float16"]
+from stableavatar_jax.errors import Mistake, explained
+from stableavatar_jax.locks import alone
+from stableavatar_jax.whole import check_folder, whole
 
 META = RECORDS
+GOES_ON = "make room; what is finished is kept, and the same command goes on from there"
 
 FIELDS = {
     "latents_mean": "F h w 16: VAE posterior of the video, normalised",
@@ -101,13 +102,8 @@ class RecordReader:
 
     def _row(self, line: Mapping[str, Any]) -> bytes:
         if self._shards is None:
-            try:
-                from array_record.python.array_record_data_source import ArrayRecordDataSource
-            except ImportError:
-                raise Mistake(
-                    f"{self.folder}: these records lie in array_record files; pip install array-record, or precompute "
-                    "with --format npz, which needs NumPy alone"
-                ) from None
+            from array_record.python.array_record_data_source import ArrayRecordDataSource
+
             files = sorted({line["file"] for line in self.index})
             sources = {name: ArrayRecordDataSource([str(self.folder / name)]) for name in files}
             self._shards = sources
@@ -115,21 +111,39 @@ class RecordReader:
 
 
 class RecordWriter:
-    """Writes records, leaving out those already there; several processes may write one folder, each with its number."""
+    """Writes records, leaving out those already there; several processes may write one folder, each with its number.
+
+    >>> with RecordWriter(folder, meta) as writer:
+    ...     writer.write(name, record, about)
+
+    Where no record was written, no folder is left.
+    """
 
     def __init__(self, folder: Path, meta: Mapping[str, Any], *, worker: int = 0, shard: int = 64):
         """`meta` must be that of the records already there; array_record files hold `shard` records."""
         self.folder, self.meta, self.worker, self.shard = folder, dict(meta), worker, shard
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            if (folder / META).exists():
-                _check_same(folder, read_meta(folder), self.meta)
-            else:
-                partial = folder / f".{META}.{worker}.part"
-                partial.write_text(json.dumps(self.meta, indent=2) + "\n")
-                partial.replace(folder / META)
+        check_folder(folder)
         self.done = set(read_index(folder))
+        if self.done:
+            _check_same(folder, read_meta(folder), self.meta)
         self._open: list[tuple[dict[str, Any], bytes]] = []
+        self._opened = contextlib.ExitStack()
+
+    def __enter__(self) -> "RecordWriter":
+        with explained(self.folder, GOES_ON):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._opened.callback(_remove_empty, self.folder)
+        self._opened.enter_context(alone(self._index))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._opened:
+            if kind is None:
+                self.flush()
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / f"index-{self.worker:05d}.jsonl"
 
     def write(self, name: str, record: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
         """Add a record; floats are cast to the data set's dtypes. Raises Mistake where the disk is full."""
@@ -150,17 +164,17 @@ class RecordWriter:
         tag = f"{zlib.crc32(lines[0]['id'].encode()):08x}"
         stem = re.sub(r"[^\w.@-]+", "_", lines[0]["id"])[-80:]
         path = self.folder / f"{stem}-{tag}.{self.meta['format']}"
-        partial = path.with_name(f".{path.name}.part")
-        with _writing(path):
-            try:
-                self._write_file(partial, [data for _, data in self._open])
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
-            # Begun with a newline, so that a line a crash has cut off does not swallow the next.
-            rows = (json.dumps({"file": path.name, "row": row, **line}) for row, line in enumerate(lines))
-            with (self.folder / f"index-{self.worker:05d}.jsonl").open("a") as index:
-                index.write("\n" + "".join(f"{row}\n" for row in rows))
+        if read_index(self.folder):
+            _check_same(self.folder, read_meta(self.folder), self.meta)
+        else:
+            with whole(self.folder / META, advice=GOES_ON) as partial:
+                partial.write_text(json.dumps(self.meta, indent=2) + "\n")
+        with whole(path, advice=GOES_ON) as partial:
+            self._write_file(partial, [data for _, data in self._open])
+        # Begun with a newline, so that a line a crash has cut off does not swallow the next.
+        rows = (json.dumps({"file": path.name, "row": row, **line}) for row, line in enumerate(lines))
+        with explained(self._index, GOES_ON), self._index.open("a") as index:
+            index.write("\n" + "".join(f"{row}\n" for row in rows))
         self.done |= {line["id"] for line in lines}
         self._open.clear()
 
@@ -178,13 +192,6 @@ class RecordWriter:
         except RuntimeError as error:  # it says nothing of the cause; a full disk is the usual one
             raise OSError(errno.ENOSPC, str(error)) from error
 
-    def __enter__(self) -> "RecordWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.flush()
-
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """What all records of a folder have in common. Raises Mistake where it holds none."""
@@ -192,6 +199,11 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
+        if (folder / CLIPS).exists():
+            raise Mistake(
+                f"{folder}: is a data set of clips, and no records; `python -m stableavatar_jax.data precompute --data "
+                f"{folder}` makes records of it, and `train.py --clips` encodes it while training"
+            ) from None
         raise Mistake(
             f"{path}: no such file; `python -m stableavatar_jax.data precompute --output {folder}` makes records"
         ) from None
@@ -215,26 +227,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     plain = json.loads(json.dumps(new))
-    for key in old.keys() | plain.keys():
-        if old.get(key) != plain.get(key):
+    for key in sorted(old.keys() | plain.keys()):
+        found, wanted = old.get(key), plain.get(key)
+        same_place = key == "weights" and found and Path(found).resolve() == Path(wanted).resolve()
+        if found != wanted and not same_place:
             raise Mistake(
-                f"{folder}: its records were made with {key} {old.get(key)}, not {plain.get(key)}; use those options, "
-                "or another folder"
+                f"{folder}: its records were made with {key} {found}, not {wanted}; use those options, or another "
+                "folder"
             )
 
 
-class _writing:
-    """Says which file could not be written, and what to do."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, OSError):
-            raise Mistake(
-                f"{self.path}: cannot be written ({error.strerror}); make room, or choose a folder you may write to; "
-                "what is finished is kept, and the same command goes on from there"
-            ) from error
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it holds something
+        folder.rmdir()

@@ -100,7 +100,7 @@ class SpeechSource:
                 if len(speech.samples) < self.samples(speech.fps) * config.speed[1]:
                     raise Mistake(
                         f"{speech.id}: a sound of {len(speech.samples)} samples, a window needs "
-                        f"{self.samples(speech.fps) * config.speed[1]:.0f}; leave it out (--on-bad skip)", "too short"
+                        f"{self.samples(speech.fps) * config.speed[1]:.0f}; take shorter windows", "too short"
                     )
                 self.speech.append(speech)
             except Mistake as error:

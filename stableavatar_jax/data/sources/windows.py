@@ -70,8 +70,8 @@ def check_window(name: str, frames: int, config: ClipWindow) -> None:
     """Raise Mistake where a clip of so many frames is shorter than a window."""
     if frames < config.span:
         raise Mistake(
-            f"{name}: {frames} frames, a window needs {config.span}; leave it out (--on-bad skip) "
-            "or train with shorter windows",
+            f"{name}: {frames} frames, a window needs {config.span}; take shorter windows "
+            "(--frames)",
             "too short",
         )
 
