@@ -1,4 +1,4 @@
-"""Every part shrunk to run in seconds on a CPU, with random weights: the whole way of the data, and noise to look at.
+"""Every part shrunk to run in seconds on a CPU, with random weights: a smoke test whose video shows noise.
 
     python sample.py --config tiny --image face.png --audio speech.wav --output tiny.mp4
 """

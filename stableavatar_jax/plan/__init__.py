@@ -1,1 +1,1 @@
-"""What a run will cost, told before it starts."""
+"""The cost of a run, estimated before it starts."""

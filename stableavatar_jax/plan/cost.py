@@ -1,4 +1,4 @@
-"""What a run will cost, told before it starts: windows, evaluations, operations, memory, time."""
+"""The cost of a run, estimated before it starts: windows, evaluations, operations, memory, time."""
 
 import time
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def plan(config: SampleConfig, time: Timeline) -> Plan:
 
 
 def _memory(config: SampleConfig, time: Timeline, branches: int, slot: int) -> dict[str, float]:
-    """Weights and the largest arrays alive at once, by stage; what the README's formulae say."""
+    """Weights and the largest arrays alive at once, by stage, by the formulae of docs/sampling.md."""
     model, size, windows = config.model, jnp.dtype(config.weights.dtype).itemsize, time.windows
     sizes = {name: [x.size for x in jax.tree.leaves(abstract_params(part(model, name)))] for name in PARTS}
     weights = {name: sum(each) for name, each in sizes.items()}

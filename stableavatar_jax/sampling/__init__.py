@@ -1,1 +1,1 @@
-"""From conditions to a video: what to sample, the denoising, the decoding."""
+"""From conditions to a video: options, denoising, decoding."""

@@ -1,4 +1,4 @@
-"""What to sample: every option of `sample.py`, in the groups that the rooms need. Read without JAX."""
+"""The options of `sample.py`, in the groups that the rooms need. Read without JAX."""
 
 import dataclasses
 import difflib
@@ -191,7 +191,7 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingDefaults:
-    """How a model is sampled when nothing else is said: `sampling.json` of a model directory."""
+    """How a model is sampled unless options say otherwise: `sampling.json` of a model directory."""
 
     prompt: str | None = None
     """Prompt of the kind the model was trained with."""
@@ -217,7 +217,7 @@ def write_defaults(directory: Path, defaults: SamplingDefaults) -> None:
 
 
 def with_defaults(config: SampleConfig, directory: Path) -> SampleConfig:
-    """The config with frame, denoising and prompt as a model directory says, where it says something."""
+    """The config with the frame, denoising and prompt of a model directory's `sampling.json`, where there is one."""
     if (told := read_defaults(directory)) is None:
         return config
     inputs = dataclasses.replace(config.inputs, prompt=told.prompt) if told.prompt else config.inputs

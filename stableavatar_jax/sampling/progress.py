@@ -1,4 +1,4 @@
-"""What is told while a video is made, and who listens: progress bars here; files and pages elsewhere."""
+"""The events while a video is made, and a listener: progress bars. Files and pages are listeners too."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Denoised:
-    """So many evaluations of a window are done."""
+    """A number of window evaluations is done."""
 
     done: int
     of: int
@@ -36,7 +36,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Decoded:
-    """So many frames of the video are made."""
+    """A number of frames of the video is made."""
 
     done: int
     of: int

@@ -31,7 +31,7 @@ class Shared(NamedTuple):
     context: Context
     reference: Float[Array, "1 F H W Y"]
     silence: AudioSlots
-    """Slots of silence, `[1 F n D]`, for the branches that hear nothing."""
+    """Slots of silence, `[1 F n D]`, for the branches without sound."""
 
 
 def make_velocity(dit: DiT, guidance: Guidance) -> VelocityFn:

@@ -15,8 +15,8 @@ from stableavatar_jax.shapes import UInt8
 def frames(job: Job, avatar: Avatar, *, tell: Tell = silent) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
     """The frames of a job's video, as they are finished, enlarged where the job says so.
 
-    `tell` hears of every event (`progress.Event`). Raises Mistake for weights that are missing or do not fit, and for
-    a velocity that is not finite.
+    `tell` is called with every event (`progress.Event`). Raises Mistake for weights that are missing or do not fit,
+    and for a velocity that is not finite.
     """
     latents = avatar.latents(job, tell) if job.latents is None else [job.latents]
     yield from avatar.decode(latents, job, tell)
