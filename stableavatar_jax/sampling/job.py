@@ -1,5 +1,6 @@
 """A job: everything that one video is made from, in memory."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -67,7 +68,7 @@ def open_job(config: SampleConfig) -> Job:
     if inputs.decode_only:
         shape = (job.timeline.windows.frames, *frame.latent_size, config.model.vae.z_dim)
         told["latents"] = read_latents(inputs.decode_only, shape)
-    return Job(**{**job.__dict__, **told}) if told else job
+    return dataclasses.replace(job, **told) if told else job
 
 
 def about(job: Job) -> dict[str, Any]:
