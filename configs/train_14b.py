@@ -1,4 +1,4 @@
-"""Training of the 14B model: every block and everything vocal.
+"""Training of the 14B model: every block and the audio modules.
 
     python train.py --config train_14b --checkpoint weights/avatar_14b --data DIR --run-dir DIR --steps N
 

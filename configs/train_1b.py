@@ -1,9 +1,9 @@
-"""Training of the 1.3B model: every block and everything vocal, from Wan2.1-Fun-InP's or StableAvatar's weights.
+"""Training of the 1.3B model: every block and the audio modules, from Wan2.1-Fun-InP's or StableAvatar's weights.
 
     python train.py --config train_1b --checkpoint weights/avatar_1b --data DIR --run-dir DIR --steps N
 
                        paper                   release                         here
-    trained            attention and adapter   every block, everything vocal   as the release (--train paper)
+    trained            attention and adapter   every block, audio modules      as the release (--train paper)
     learning rate      1e-5                    2e-5 on 4 GPUs, 1e-4 on 64      2e-5; set it with the batch
     schedule           not stated              constant after 100 steps        as the release
     AdamW              not stated              0.9, 0.999, eps 1e-10, decay    as the release

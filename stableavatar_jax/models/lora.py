@@ -1,4 +1,4 @@
-"""LoRA: every linear map of the DiT outside the audio parts gets a product of two thin factors beside its kernel.
+"""LoRA: every linear map of the DiT outside the audio modules gets a product of two low-rank factors beside its kernel.
 
 A LoRA is a tree shaped like the params, with `down [.., in, r]`, `up [.., r, out]` and `scale [..]` where a kernel
 stands; where layers are stacked, so are the factors. Applied apart it is Flax's collection "lora":

@@ -73,7 +73,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every run is told, whatever part of the model it trains."""
+    """The options that all runs share, whatever part of the model they train."""
 
     FREE: ClassVar[frozenset[str]] = frozenset({
         "clips", "on_bad", "run_dir", "steps", "checkpoint_every", "keep", "log_every", "validate_every", "export",

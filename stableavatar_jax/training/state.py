@@ -29,8 +29,8 @@ SELECTIONS: dict[str, Callable[[str], bool]] = {
     "lora": lambda path: "audio" in path or path.startswith("lora/") and not path.endswith("/scale"),
     "all": lambda path: True,
 }
-"""Which variables are trained, by path (`params/blocks/ffn/up/kernel`): attention and adapter; every block and
-everything vocal; everything vocal (adapter, audio keys and values); LoRA and everything vocal; all."""
+"""Which variables are trained, by path (`params/blocks/ffn/up/kernel`): attention and adapter; every block and the
+adapter; the audio modules (adapter, audio keys and values); LoRA and the audio modules; all."""
 
 
 @flax.struct.dataclass

@@ -62,12 +62,12 @@ class TrainConfig(RunConfig):
     """Folder of precomputed records (required), made by `python -m stableavatar_jax.data precompute`; `--clips`, which
     are encoded while training, can take their place."""
     window: ClipWindow = field(default_factory=ClipWindow)
-    """What a training window of `clips` is; records have their own."""
+    """How training windows are cut from `clips`; records have windows of their own."""
     missing_masks: Literal["error", "ones"] = "error"
     """Whether masks that `clips` miss end the run, or the whole picture is taken for face and lips."""
     train: Selection = "release"
-    """What is trained: attention and adapter (paper), every block and everything vocal (release), everything vocal
-    (adapter), LoRA and everything vocal (lora), or all."""
+    """What is trained: `paper` the attention and the adapter, `release` every block and the adapter, `adapter` the
+    adapter and the blocks' keys and values for audio, `lora` a LoRA and these, `all` everything."""
     step: StepConfig = field(default_factory=StepConfig)
     """What a step draws and minimises."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
@@ -104,7 +104,7 @@ class TrainConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PartConfig(RunConfig):
-    """What every run of a part other than the transformer is told."""
+    """The options that all runs share but those of the transformer."""
 
     FREE = RunConfig.FREE | {"held_out"}
 
@@ -155,9 +155,9 @@ class VAETrainConfig(PartConfig):
     train: Literal["all", "decoder"] = "all"
     """What is trained. The decoder alone leaves the latents as they are, and so what was trained on them."""
     noise: float = 0.0
-    """Spread of noise added to the latents, in units of their own: a decoder forgives a DiT what it has seen."""
+    """Standard deviation of noise added to the latents, in units of their own, against errors of the transformer."""
     crop: CropConfig = field(default_factory=CropConfig)
-    """What the autoencoder sees of a clip."""
+    """How training crops are cut from clips."""
     loss: VAELossConfig = field(default_factory=VAELossConfig)
     """What the autoencoder minimises."""
 
@@ -206,7 +206,7 @@ class Wav2Vec2TrainConfig(PartConfig):
     part: Told[Literal["wav2vec2"]] = "wav2vec2"
     """Part of the model that is trained: `--part` on the command line."""
     speech: SpeechConfig = field(default_factory=SpeechConfig)
-    """What the audio encoder reads of a clip."""
+    """How training windows are made from clips."""
     loss: Wav2Vec2LossConfig = field(default_factory=Wav2Vec2LossConfig)
     """What the audio encoder minimises."""
     batch: int = 16
@@ -226,7 +226,7 @@ class TextImageTrainConfig(PartConfig):
     batch: int = 64
     """Rows of a step, over all devices together; each is compared with all the others."""
     pictures: PictureConfig = field(default_factory=PictureConfig)
-    """What the image encoder sees of a clip."""
+    """How training pictures are taken from clips."""
 
 
 CONFIGS: dict[str, type[RunConfig]] = {

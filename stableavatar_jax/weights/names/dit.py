@@ -169,10 +169,10 @@ FRESH = ("audio_adapter/*", "blocks/cross_attention/[kv]_audio/*")
 
 STABLEAVATAR = Naming(name="StableAvatar", rules=rules)
 BACKBONE = Naming(
-    name="Wan2.1 image-to-video (its audio parts are born anew)", rules=partial(_backbone, rules), fresh=FRESH
+    name="Wan2.1 image-to-video (audio modules are initialised)", rules=partial(_backbone, rules), fresh=FRESH
 )
-DIFFUSERS = Naming(name="diffusers, audio parts as StableAvatar", rules=diffusers_rules)
+DIFFUSERS = Naming(name="diffusers, audio modules as StableAvatar", rules=diffusers_rules)
 DIFFUSERS_BACKBONE = Naming(
-    name="diffusers (its audio parts are born anew)", rules=partial(_backbone, diffusers_rules), fresh=FRESH
+    name="diffusers (audio modules are initialised)", rules=partial(_backbone, diffusers_rules), fresh=FRESH
 )
 NAMINGS = (STABLEAVATAR, BACKBONE, DIFFUSERS, DIFFUSERS_BACKBONE)
