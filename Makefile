@@ -29,8 +29,7 @@ setup: .venv/stamp ## make .venv with all that the tests and the commands of REA
 
 demo: .venv/stamp ## a drawn character speaks a recording (IMAGE=, AUDIO=, OUTPUT= for your own)
 	@mkdir -p "$$(dirname "$(OUTPUT)")"
-	$(BIN)/python -m stableavatar_jax.demo check "$(IMAGE)"
-	$(BIN)/python sample.py --config configs/demo.py --image "$(IMAGE)" --audio "$(AUDIO)" --output "$(OUTPUT)"
+	$(BIN)/stableavatar-demo --image "$(IMAGE)" --audio "$(AUDIO)" --output "$(OUTPUT)"
 
 test: lint ## all tests but the reference numbers and the comparisons with PyTorch
 	$(BIN)/python -m pytest -q -n 2 tests --ignore tests/golden --ignore tests/parity --jaxtyping-packages=stableavatar_jax,beartype.beartype

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from stableavatar_jax import media
+from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.demo.nearness import fit, gains, read_nearness
 from stableavatar_jax.demo.preset import config
 from stableavatar_jax.evaluation.video import load_codec
@@ -22,6 +23,7 @@ def check(image: Path, checkpoint: Path) -> bool:
 
     Raises Mistake for a picture or a model directory that cannot be read.
     """
+    keep_compiled()
     picture = fit(media.read_picture(image), config.frame)
     threshold = read_nearness(checkpoint).threshold
     gain = gains(load_codec(checkpoint), [picture])[0]

@@ -6,12 +6,37 @@ from typing import Annotated
 
 import tyro
 
-from stableavatar_jax.demo.preset import ASSETS, MODEL
+from stableavatar_jax.demo.preset import ASSETS, MODEL, PICTURE, SPEECH
 from stableavatar_jax.errors import Mistake, need
 from stableavatar_jax.whole import check_output
 
 NEARNESS = "nearness.json"
 """The file beside the weights that says how near a picture has to be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Make:
+    """Make a picture speak a recording, with the small avatar that comes with the package.
+
+    stableavatar-demo
+    stableavatar-demo --image face.png --audio speech.wav --output talk.mp4
+
+    The small avatar is for drawn cartoon characters, seen from the front, head and shoulders; the video has 96x96
+    pixels, enlarged four times. For photographs and other pictures use real weights (docs/weights.md).
+    """
+
+    image: Path = PICTURE
+    """The picture; by default the fox that comes with the package."""
+    audio: Path = SPEECH
+    """The recording; by default ten seconds of English that come with the package."""
+    output: Path = Path("demo.mp4")
+    """The video to write."""
+
+    def run(self) -> int:
+        """Look at the picture, make the video, and say where it is; returns the exit status."""
+        from stableavatar_jax.demo.make import make
+
+        return make(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.demo import preset
 from stableavatar_jax.demo.config import Threshold
@@ -11,6 +12,7 @@ from stableavatar_jax.evaluation.video import load_codec
 
 def measure(config: Threshold) -> None:
     """Write the file of the model directory, and print it. Raises Mistake for clips or weights that cannot be read."""
+    keep_compiled()
     clips = ClipDataset(config.clips)
     pictures = [fit(clips[number].pictures([0])[0], preset.config.frame) for number in range(len(clips))]
     found = gains(load_codec(config.checkpoint), pictures)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from stableavatar_jax import media
+from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import gates
@@ -20,6 +21,7 @@ SHORTEST = FRAMES_PER_LATENT + 1
 
 def judge(config: Codec) -> int:
     """Measure, print, write; returns 1 where a gate is missed. Raises Mistake for clips that are too short."""
+    keep_compiled()
     known = speaking(ClipDataset(config.clips), config.number)
     for each in known:
         if each.clip.frames < SHORTEST:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stableavatar_jax import media
+from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.evaluation import gates, video
 from stableavatar_jax.evaluation.config import Drift
 from stableavatar_jax.evaluation.report import finish
@@ -30,6 +31,7 @@ STRIP = 12
 
 def judge(config: Drift) -> int:
     """Make the video, measure, print, write; returns 1 where a gate is missed."""
+    keep_compiled()
     sample = config.sample
     world = BuildWorldConfig(
         output=config.output, split="test", characters=config.number + 1, seconds=config.seconds,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stableavatar_jax import media
+from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.evaluation import gates, video
 from stableavatar_jax.evaluation.config import Talk
@@ -27,6 +28,7 @@ SHUT = 0.15
 
 def judge(config: Talk) -> int:
     """Make the videos, measure, print, write; returns 1 where a gate is missed."""
+    keep_compiled()
     clips = speaking(ClipDataset(config.clips), len(config.recordings) or config.number)
     checkpoint, steps = str(config.sample.weights.checkpoint), config.sample.denoising.steps
     about = {"checkpoint": checkpoint, "steps": steps, "captions": config.captions}

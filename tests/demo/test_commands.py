@@ -1,6 +1,5 @@
 """The demo's own commands, and the way of `make demo`."""
 
-import dataclasses
 import subprocess
 import sys
 
@@ -8,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sample
 from stableavatar_jax import media
-from stableavatar_jax.configs import demo
 from stableavatar_jax.demo import check, threshold
+from stableavatar_jax.demo import make as making
 from stableavatar_jax.demo.__main__ import main
 from stableavatar_jax.demo.bundle import write_flac
 from stableavatar_jax.demo.nearness import Nearness, gains, read_nearness, write_nearness
@@ -87,17 +85,26 @@ def test_frames_are_enlarged():
 
 
 def test_make_demo_shortened(tmp_path, capsys):
-    """The bundled picture and the first second and a half of the bundled recording."""
-    main(["check", str(PICTURE)])
-    assert "of the kind that the demo's" in capsys.readouterr().out
-    write_flac(tmp_path / "short.flac", media.read_sound(SPEECH)[:24000])
-    config = dataclasses.replace(
-        demo.config, image=PICTURE, audio=tmp_path / "short.flac", output=tmp_path / "demo.mp4", steps=4
-    )
-    sample.run(config)
-    info = media.probe(config.output)
-    assert (info.frames, info.height, info.width, info.sound) == (38, 384, 384, True)
-    frames = np.stack(list(media.read_video(config.output))).astype(float)
+    """The bundled picture and the first second of the bundled recording."""
+    write_flac(tmp_path / "short.flac", media.read_sound(SPEECH)[:16000])
+    output = tmp_path / "demo.mp4"
+    assert main(["make", "--audio", str(tmp_path / "short.flac"), "--output", str(output)]) == 0
+    told = capsys.readouterr().out
+    assert "96x96 pixels, enlarged to\n384x384" in told
+    assert told.endswith(f"{output}: the picture speaks the recording.\n")
+    info = media.probe(output)
+    assert (info.frames, info.height, info.width, info.sound) == (25, 384, 384, True)
+    frames = np.stack(list(media.read_video(output))).astype(float)
     error = np.square(frames[0] - np.asarray(media.read_picture(PICTURE), float)).mean()
     assert 10 * np.log10(255**2 / error) > 18, "it begins with the picture"
     assert np.abs(frames[12:] - frames[0]).mean((1, 2, 3)).max() > 0.5, "and moves"
+
+
+@pytest.mark.parametrize("status", [0, 1], ids=["made", "failed"])
+def test_another_kind_of_picture_is_warned_of_before_and_after(monkeypatch, capsys, status):
+    monkeypatch.setattr(check, "load_codec", lambda folder: poor)
+    monkeypatch.setattr(making, "main", lambda argv: print("sampling") or status)
+    assert main(["make", "--output", "a.mp4"]) == status
+    out, err = capsys.readouterr()
+    assert "drawn cartoon characters" in out and "photographs" in err and "speaks the recording" not in out
+    assert ("a.mp4: made, but" in err) == (status == 0)
