@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 FRAMES_PER_LATENT = 4
 """Compression of the VAE in time: 4n + 1 video frames are n + 1 latent frames."""
 PIXELS_PER_LATENT = 8
@@ -25,3 +27,8 @@ def video_frames(latent_frames: int) -> int:
 def frames_of(samples: int, rate: int, fps: int | float) -> int:
     """Video frames that a sound of so many samples needs: its length in frames, rounded up so that nothing is lost."""
     return max(1, -int(-samples * fps // rate))
+
+
+def evenly(count: int, length: int) -> list[int]:
+    """Up to `count` different numbers of 0..length - 1, evenly spaced from the first to the last."""
+    return sorted(set(np.linspace(0, length - 1, min(count, length)).astype(int).tolist()))

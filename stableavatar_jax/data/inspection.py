@@ -10,7 +10,8 @@ from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.layouts import kind_of, named_clips, read_clip
 from stableavatar_jax.data.sources import records
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.media import spread, write_picture
+from stableavatar_jax.frames import evenly
+from stableavatar_jax.media import write_picture
 from stableavatar_jax.whole import check_output
 
 TILE = 160
@@ -71,13 +72,13 @@ def describe_records(folder: Path) -> str:
 
 def contact_sheet(clips: Sequence[Clip], rows: int = 12, columns: int = 6) -> Image.Image:
     """Evenly spaced frames of each clip, face masks red and lip masks green; a frame without its mask is grey."""
-    shown = [clips[number] for number in spread(rows, len(clips))]
+    shown = [clips[number] for number in evenly(rows, len(clips))]
     sheet = Image.new("RGB", (columns * TILE, len(shown) * (TILE + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, clip in enumerate(shown):
         top = row * (TILE + CAPTION)
         draw.text((2, top), f"{clip.id}  {clip.kind}  {clip.frames} frames at {clip.fps:g}", fill="black")
-        numbers = spread(columns, clip.frames)
+        numbers = evenly(columns, clip.frames)
         for column, (number, picture) in enumerate(zip(numbers, clip.pictures(numbers), strict=True)):
             sheet.paste(_tile(clip, number, picture), (column * TILE, top + CAPTION))
     return sheet

@@ -17,6 +17,7 @@ from stableavatar_jax.config import from_json, to_json
 from stableavatar_jax.demo.config import NEARNESS
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation.video import Codec
+from stableavatar_jax.media import as_bytes, centred
 from stableavatar_jax.sampling.config import Frame
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.whole import whole
@@ -76,9 +77,9 @@ def read_nearness(folder: Path) -> Nearness:
 
 
 def _halved(picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
-    image = Image.fromarray(np.rint((picture + 1) * 127.5).astype(np.uint8))
+    image = Image.fromarray(as_bytes(picture))
     small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    return np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
+    return centred(np.asarray(small.resize(image.size, Image.Resampling.BICUBIC)))
 
 
 def _decibels(a: Float[np.ndarray, "N H W 3"], b: Float[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N"]:

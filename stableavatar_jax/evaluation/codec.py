@@ -30,7 +30,7 @@ def judge(config: Codec) -> int:
     rows, strips = {}, []
     for each in known:
         given = each.frames(whole_latents(min(config.frames, each.clip.frames)))
-        kept = media.postprocess(codec(given.astype(np.float32)[None] / 127.5 - 1)[0])
+        kept = media.postprocess(codec(media.centred(given)[None])[0])
         rows[each.clip.id] = measure(kept, given, each)
         strips += [given, kept]
     media.write_picture(config.output / "sheet.png", film_strips(strips))

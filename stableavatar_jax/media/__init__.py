@@ -1,12 +1,13 @@
 """Pictures, sounds and videos, in and out of files."""
 
 from stableavatar_jax.media.pictures import Fit, cover_box, enlarge, fit_picture, read_picture, write_picture
-from stableavatar_jax.media.pixels import as_bytes, centred, postprocess, spread
+from stableavatar_jax.media.pixels import HALF, as_bytes, centred, postprocess
 from stableavatar_jax.media.sound import Sound, normalise, open_sound, read_sound, window_sound
 from stableavatar_jax.media.video import VideoInfo, frame_times, probe, read_video
 from stableavatar_jax.media.writer import VideoWriter
 
 __all__ = [
+    "HALF",
     "Fit",
     "Sound",
     "VideoInfo",
@@ -24,7 +25,6 @@ __all__ = [
     "read_picture",
     "read_sound",
     "read_video",
-    "spread",
     "window_sound",
     "write_picture",
 ]

@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from stableavatar_jax.shapes import Float, UInt8
-
 HALF = 127.5
 """Half of the range of a byte: 0 is black and -1, 255 is white and 1."""
 
@@ -15,16 +13,11 @@ def centred(pixels: Any) -> Any:
     return pixels.astype("float32") / np.float32(HALF) - 1
 
 
-def as_bytes(pixels: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Pixels -1..1 as the nearest of 0..255: what `centred` came from, exactly."""
-    return np.rint((pixels + 1) * HALF).clip(0, 255).astype(np.uint8)
+def as_bytes(pixels: Any) -> Any:
+    """Pixels -1..1 as the nearest of 0..255: what `centred` came from, exactly. NumPy or JAX arrays."""
+    return ((pixels + 1) * HALF).round().clip(0, 255).astype("uint8")
 
 
 def postprocess(frames: Any) -> Any:
     """Decoded frames, float -1..1 -> uint8 0..255, clipped and truncated as the release does. NumPy or JAX arrays."""
     return ((frames / 2 + 0.5).clip(0, 1) * 255).astype("uint8")
-
-
-def spread(count: int, length: int) -> list[int]:
-    """Up to `count` different numbers of 0..length - 1, evenly from the first to the last."""
-    return sorted(set(np.linspace(0, length - 1, count).astype(int).tolist()))

@@ -9,6 +9,7 @@ from PIL import Image
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import evenly
 from stableavatar_jax.shapes import Float, UInt8
 from stableavatar_jax.world.character import Character, draw_character
 from stableavatar_jax.world.mouth import Mouth
@@ -53,8 +54,7 @@ def speaking(clips: ClipDataset, number: int) -> list[Known]:
 
     Raises Mistake where none is left.
     """
-    chosen = np.linspace(0, len(clips) - 1, min(number, len(clips))).astype(int)
-    found = [read_known(clips[int(place)]) for place in chosen]
+    found = [read_known(clips[place]) for place in evenly(number, len(clips))]
     if not any(known.phonemes for known in found):
         raise Mistake(f"nobody speaks in the {len(found)} clips looked at; give longer ones, or more of them")
     return [known for known in found if known.phonemes]

@@ -9,6 +9,7 @@ from stableavatar_jax.data.clips.clip import PROMPTS, Clip
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.config import PictureConfig
 from stableavatar_jax.data.order import Batch
+from stableavatar_jax.media import HALF
 from stableavatar_jax.shapes import Bool, Float, Int, UInt8
 
 Tokens = tuple[Int[np.ndarray, "L"], Bool[np.ndarray, "L"]]
@@ -80,7 +81,7 @@ def relit(picture: UInt8[np.ndarray, "H W 3"], light: float, rng: np.random.Gene
     """A picture with contrast about mid-grey, brightness, and the strength of each colour changed by up to `light`."""
     contrast, brightness, *tint = rng.uniform(-light, light, 5)
     gain = (1 + contrast) * (1 + np.array(tint, np.float32))
-    levels = (np.arange(256, dtype=np.float32)[:, None] - 127.5) * gain + 127.5 * (1 + brightness)
+    levels = (np.arange(256, dtype=np.float32)[:, None] - HALF) * gain + HALF * (1 + brightness)
     return np.take_along_axis(bytes_of(levels), picture.reshape(-1, 3), axis=0).reshape(picture.shape)
 
 

@@ -10,7 +10,7 @@ from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.frames import SAMPLE_RATE, evenly
 from stableavatar_jax.shapes import Float
 
 
@@ -60,10 +60,9 @@ def window_starts(frames: int, config: ClipWindow, windows: int, rng: np.random.
     room = frames - config.span
     if room < 0:
         return []
-    count = min(windows, room + 1)
     if rng is None:
-        return sorted(set(np.linspace(0, room, count).astype(int).tolist()))
-    return sorted(rng.choice(room + 1, count, replace=False).tolist())
+        return evenly(windows, room + 1)
+    return sorted(rng.choice(room + 1, min(windows, room + 1), replace=False).tolist())
 
 
 def check_window(name: str, frames: int, config: ClipWindow) -> None:

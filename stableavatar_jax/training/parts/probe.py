@@ -15,7 +15,7 @@ import numpy as np
 from stableavatar_jax import media
 from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.sources.speech import Speech, read_speech
-from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.frames import SAMPLE_RATE, evenly
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Float
 
@@ -75,8 +75,7 @@ def probe(
 
 def spread(clips: Sequence[Clip], first: int, end: int) -> list[Speech]:
     """Up to `MOST_CLIPS` of a range of clips, spread evenly."""
-    numbers = np.unique(np.linspace(first, end - 1, min(MOST_CLIPS, end - first)).astype(int))
-    return [read_speech(clips[int(number)]) for number in numbers]
+    return [read_speech(clips[first + number]) for number in evenly(MOST_CLIPS, end - first)]
 
 
 def ridge(

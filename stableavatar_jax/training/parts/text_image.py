@@ -11,6 +11,8 @@ from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.pictures import PictureSource
 from stableavatar_jax.encoding.tokens import tokenize
+from stableavatar_jax.frames import evenly
+from stableavatar_jax.media import centred
 from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.models.clip_vision import resize_bicubic
 from stableavatar_jax.models.contrast import Compared, Contrast
@@ -51,7 +53,7 @@ def compare(networks: Mapping[str, Any], params: Params, batch: Mapping[str, Arr
     """Prompts and pictures of a batch, read as the transformer is given them."""
     ids, mask = batch["ids"], batch["text_mask"]
     texts = networks["umt5"].apply({"params": params["umt5"]}, ids, mask)
-    pixels = batch["picture"].astype(jnp.float32) / 127.5 - 1
+    pixels = centred(batch["picture"])
     pictures = networks["clip_vision"].apply({"params": params["clip_vision"]}, pixels)
     return networks["contrast"].apply({"params": params["contrast"]}, texts, mask, pictures)
 
@@ -79,8 +81,7 @@ def make_validate(run: Run) -> Validate:
     """
     config: TextImageTrainConfig = run.config
     source = open_source(config, open_clip_set(config.held_out or config.clips))
-    chosen = np.linspace(0, len(source.clips) - 1, min(MOST, len(source.clips))).astype(int)
-    items = [source.middle(int(item)) for item in chosen]
+    items = [source.middle(item) for item in evenly(MOST, len(source.clips))]
     held_out = {name: jnp.asarray(np.stack([item[name] for item in items])) for name in ("ids", "text_mask")}
     size = config.model.clip_vision.image_size  # clips of any size in one batch
     pictures = [resize_bicubic(jnp.asarray(item["picture"], jnp.float32)[None], size) for item in items]

@@ -14,7 +14,8 @@ from stableavatar_jax.data.clips.clip import Clip
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.iterator import CheckpointableIterator, open_batches
 from stableavatar_jax.data.sources.crops import CropSource, decode
-from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from stableavatar_jax.frames import FRAMES_PER_LATENT, PIXELS_PER_LATENT, evenly
+from stableavatar_jax.media import as_bytes, centred
 from stableavatar_jax.models.compute import settle
 from stableavatar_jax.models.vae import VAE, sample
 from stableavatar_jax.shapes import Array, Bool, Float, UInt8
@@ -82,11 +83,6 @@ def one_frame_start(params: Params) -> Params:
     return params | {"moments": moments | {"bias": moments["bias"].at[channels:].set(SURE)}}
 
 
-def centred(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Pixels 0..255 as -1..1."""
-    return pixels.astype(jnp.float32) / 127.5 - 1
-
-
 def open_source(config: VAETrainConfig) -> CropSource:
     """The crops a run trains on. Raises Mistake."""
     return CropSource(open_clip_set(config.clips), config.crop, Tally(config.on_bad))
@@ -108,14 +104,14 @@ def make_validate(run: Run) -> Validate:
     config: VAETrainConfig = run.config
     apply: Any = run.model["vae"].apply
     clips = open_clip_set(config.held_out or config.clips)
-    held_out = [middle(clips[number], config.crop.frames) for number in spread(len(clips), SHOWN)]
+    held_out = [middle(clips[number], config.crop.frames) for number in evenly(SHOWN, len(clips))]
 
     @jax.jit
     def give_back(params: Params, video: Array) -> tuple[Array, Array]:
         """Pixels 0..255, and the squared error of those in -1..1."""
         mean, _, _ = apply({"params": params["vae"]}, centred(video), method="encode")
         given, _ = apply({"params": params["vae"]}, mean, method="decode")
-        return jnp.rint((given + 1) * 127.5).astype(jnp.uint8), jnp.square(given - centred(video))
+        return as_bytes(given), jnp.square(given - centred(video))
 
     def validate(step: int, state: TrainState) -> None:
         pairs = [jax.device_get(give_back(average(state), video[None])) for video, _ in held_out]
@@ -157,14 +153,9 @@ def latent_spread(vae: VAE, params: Params, config: VAETrainConfig) -> tuple[tup
     apply: Any = vae.apply
     encode = jax.jit(lambda video: apply({"params": params}, centred(video), method="encode")[0])
     clips = open_clip_set(config.clips)
-    videos = (middle(clips[number], config.crop.frames)[0] for number in spread(len(clips), MEASURED))
+    videos = (middle(clips[number], config.crop.frames)[0] for number in evenly(MEASURED, len(clips)))
     latents = np.concatenate([np.asarray(encode(video[None])).reshape(-1, vae.config.z_dim) for video in videos])
     return _values(latents.mean(0)), _values(np.maximum(latents.std(0), 1e-3))
-
-
-def spread(clips: int, most: int) -> list[int]:
-    """Up to so many numbers of clips, spread evenly."""
-    return np.unique(np.linspace(0, clips - 1, min(most, clips)).astype(int)).tolist()
 
 
 def _values(array: np.ndarray) -> tuple[float, ...]:
