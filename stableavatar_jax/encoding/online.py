@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.checkpoint import Parts, load_part
@@ -64,10 +65,10 @@ class WindowEncoder:
         """The record fields (`records.FIELDS`, with a batch axis) of windows as `encoding.windows` stacks them."""
         pixels, step = batch["pixels"], self._latents.step
         ends = range(1, pixels.shape[1] + 1, step)
-        pieces = (centred(pixels[:, max(0, end - step) : end]) for end in ends)
+        pieces = (centred(jnp.asarray(pixels[:, max(0, end - step) : end])) for end in ends)
         latents_mean, latents_logvar = self._latents.posterior(pieces)
         reference_mean, reference_logvar = reference_posterior(
-            self._latents, centred(batch["reference"]), len(ends), self._after
+            self._latents, centred(jnp.asarray(batch["reference"])), len(ends), self._after
         )
         return {
             "latents_mean": latents_mean,
