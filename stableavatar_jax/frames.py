@@ -1,4 +1,4 @@
-"""How video, latents and sound lie in time and space: the numbers that all parts of the model agree on."""
+"""The sizes of video, latents and sound in time and space, on which all parts of the model agree."""
 
 import math
 

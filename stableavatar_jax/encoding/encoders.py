@@ -35,7 +35,7 @@ class Encoders:
     text_dtype: str = "bfloat16"
     """Type of the text encoder, by far the largest; the others run in float32, as released."""
     report: Callable[[str], None] = lambda name: None
-    """Called with each encoder's part before it is loaded."""
+    """Called with the name of each encoder before it is loaded."""
 
     @property
     def model(self) -> AvatarConfig:
@@ -61,7 +61,7 @@ class Encoders:
         return np.asarray(jitted(module)({"params": params}, jnp.asarray(picture)[None])[0])
 
     def reference(self, picture: Float[np.ndarray, "H W 3"], latent_frames: int) -> Float[np.ndarray, "F h w Y"]:
-        """The picture's part in every window's input (`encode_reference`), from values in -1..1."""
+        """The input that every window gets of the picture (`encode_reference`), from values in -1..1."""
         return encode_reference(LatentEncoder(*self._load("vae")), picture, latent_frames, self.model.after_picture)
 
     def audio(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:

@@ -66,25 +66,25 @@ class Talk:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """Make one long video of a held-out character, and measure every part of it against its first second.
+    """Make one long video of a held-out character, and measure every stretch of it against its first second.
 
     python -m stableavatar_jax.evaluation drift --seconds 60
     """
 
     seconds: float = 60.0
     """The length of the video."""
-    part: float = 5.0
-    """The length of a part, in seconds."""
+    stretch: float = 5.0
+    """The length of a stretch that is measured by itself, in seconds."""
     number: int = 0
     """The held-out character's number; voice and sentences belong to it."""
     sample: SampleConfig = field(default_factory=shipped)
     """How videos are made; by default as the preset `demo` says. Picture and sound are the character's."""
     output: Path = Path("outputs/drift")
-    """The folder for report.json and sheet.png, a row for each part."""
+    """The folder for report.json and sheet.png, a row for each stretch."""
 
     def __post_init__(self):
-        if not 1 <= self.part <= self.seconds:
-            raise Mistake(f"part is {self.part:g} s; 1 s at least and the {self.seconds:g} s of the video at most")
+        if not 1 <= self.stretch <= self.seconds:
+            raise Mistake(f"stretch is {self.stretch:g} s, 1 to {self.seconds:g} s (the whole video) are needed")
         if self.number < 0:
             raise Mistake(f"number is {self.number}, 0 or more is needed")
 

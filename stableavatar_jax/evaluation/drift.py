@@ -26,7 +26,7 @@ EYES = 0.4
 EVERY = 2
 """Frames from one in which the look is measured to the next."""
 STRIP = 12
-"""Frames of each part on the sheet."""
+"""Frames of each stretch on the sheet."""
 
 
 def judge(config: Drift) -> int:
@@ -39,20 +39,22 @@ def judge(config: Drift) -> int:
     )  # fmt: skip
     known = read_known(make_clip(world, config.number))
     frames = video.talk(sample, known.picture, known.clip.samples, sample.inputs.prompt)
-    width = round(config.part * FPS)
-    parts = measure_parts(frames, known, width)
+    width = round(config.stretch * FPS)
+    stretches = measure_stretches(frames, known, width)
     strips = [frames[start : start + width : math.ceil(width / STRIP)] for start in _starts(len(frames), width)]
     media.write_picture(config.output / "sheet.png", tile(strips))
-    rows = {f"{place * config.part:.0f} s": row for place, row in enumerate(parts)}
+    rows = {f"{place * config.stretch:.0f} s": row for place, row in enumerate(stretches)}
     about = {"checkpoint": str(sample.weights.checkpoint), "seconds": config.seconds, "character": known.character.seed}
-    return finish(config.output, rows, worst(parts), gates.DRIFT, about)
+    return finish(config.output, rows, worst(stretches), gates.DRIFT, about)
 
 
-def measure_parts(frames: Frames, known: Known, length: int) -> list[dict[str, float]]:
-    """For each part of so many frames: how far the look is from that of the first second (`change`) and from the true
-    character (`distance`), in units of what is another character (`identity.LIMITS`), the feature that is farthest off;
-    `colours`, the largest change of a colour in CIELAB; the range of the mouth's opening without a tenth of the frames
-    (`mouth_moves`) and the distance of the eyes from their mean place in pixels (`head_moves`); `r` against the truth.
+def measure_stretches(frames: Frames, known: Known, length: int) -> list[dict[str, float]]:
+    """Measures of each stretch of so many frames.
+
+    `change` and `distance` are how far the look is from that of the first second and from the true character, in units
+    of `identity.LIMITS`, for the feature that is farthest off; `colours` is the largest change of a colour in CIELAB;
+    `mouth_moves` the range of the mouth's opening without a tenth of the frames; `head_moves` the distance of the eyes
+    from their mean place in pixels; `r` is against the truth.
     """
     seen = look(frames[::EVERY], known.character)
     opening = mouth_opening(frames, known.character).opening
@@ -60,22 +62,22 @@ def measure_parts(frames: Frames, known: Known, length: int) -> list[dict[str, f
     start = {name: values[: max(1, FPS // EVERY)].mean(0) for name, values in seen.seen.items()}
     rows = []
     for first in _starts(len(frames), length):
-        part = slice(first, first + length)
+        stretch = slice(first, first + length)
         now = {name: values[first // EVERY : (first + length) // EVERY].mean(0) for name, values in seen.seen.items()}
         off = {name: float(np.linalg.norm(now[name] - start[name])) for name in now}
         rows.append({
             "change": max(value / LIMITS[name] for name, value in off.items()),
             "distance": _distance(Look(seen={name: value[None] for name, value in now.items()}, own=seen.own)),
             "colours": max(value for name, value in off.items() if name in COLOURS),
-            "mouth_moves": float(np.subtract(*np.percentile(opening[part], (95, 5)))),
-            "head_moves": head_motion(poses[part], frames.shape[1]),
-            "r": correlation(opening[part], known.mouth.opening[part]).r,
+            "mouth_moves": float(np.subtract(*np.percentile(opening[stretch], (95, 5)))),
+            "head_moves": head_motion(poses[stretch], frames.shape[1]),
+            "r": correlation(opening[stretch], known.mouth.opening[stretch]).r,
         })  # fmt: skip
     return rows
 
 
 def worst(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The largest change of any part and the least motion; r in the mean."""
+    """The largest change of any stretch and the least motion; r in the mean."""
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     pick: dict[str, Callable[..., Any]] = {"mouth_moves": np.min, "head_moves": np.min, "r": np.mean}
     return {name: float(pick.get(name, np.max)(column)) for name, column in columns.items()}
@@ -92,5 +94,5 @@ def _distance(seen: Look) -> float:
 
 
 def _starts(frames: int, length: int) -> range:
-    """First frames of the whole parts."""
+    """First frames of the whole stretches."""
     return range(0, frames - length + 1, length)

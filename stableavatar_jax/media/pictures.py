@@ -80,7 +80,7 @@ def fit_picture(
 
 
 def cover_box(width: int, height: int, aspect: float, crop: float) -> tuple[float, float, float, float]:
-    """The part of a picture that has the aspect width/height: (left, top, right, bottom) in pixels.
+    """The area of a picture that has the aspect width/height: (left, top, right, bottom) in pixels.
 
     `crop` is the share of what is cut off that goes at the left or top.
     """

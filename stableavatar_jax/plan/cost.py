@@ -15,7 +15,7 @@ from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.timeline import Timeline
 
 SHARE_OF_PEAK = 0.6
-"""Part of the machine's matrix-product speed that the transformer is taken to reach."""
+"""Share of the machine's matrix-product speed that the transformer is taken to reach."""
 
 
 @dataclass(frozen=True, kw_only=True)

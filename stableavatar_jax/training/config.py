@@ -99,7 +99,7 @@ class RunConfig:
     steps: int = 1000
     """Steps of the whole run, those done before it was continued included."""
     batch: int = 1
-    """Rows of a step, over all devices and parts together."""
+    """Rows of a step, over all devices and pieces (`step.accumulate`) together."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How gradients become steps."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -1,4 +1,4 @@
-"""One training step of any part: gradients become a step, and what was measured is told."""
+"""One training step of any part: gradients become a step, and measurements are returned."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

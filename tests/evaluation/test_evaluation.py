@@ -60,14 +60,14 @@ def test_the_true_video_passes(perfect, held, tmp_path, capsys):
     assert content["measured"]["r"] > 0.97 and content["measured"]["shut"] == 1 and len(content["rows"]) == 2
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (16 * 96, 4 * 96)
-    assert run("drift", "--seconds", 2, "--part", 1, "--output", tmp_path) == 0, capsys.readouterr().out
+    assert run("drift", "--seconds", 2, "--stretch", 1, "--output", tmp_path) == 0, capsys.readouterr().out
 
 
 def test_a_still_picture_fails(monkeypatch, held, tmp_path):
     monkeypatch.setattr(video, "talk", still)
     assert run("talk", "--clips", held, "--number", 1, "--output", tmp_path) == 1
     assert {"r", "over_loudness"} <= failed(tmp_path)
-    assert run("drift", "--seconds", 2, "--part", 1, "--output", tmp_path) == 1
+    assert run("drift", "--seconds", 2, "--stretch", 1, "--output", tmp_path) == 1
     assert failed(tmp_path) == {"mouth_moves", "head_moves"}
 
 
@@ -76,7 +76,7 @@ def test_drift_sees_colours_that_slide():
     known = read_known(make_clip(world, 0))
     frames = known.frames().astype(np.float32)
     frames[25:] *= np.array([1.0, 0.9, 0.7])
-    first, later = drift.measure_parts(frames.astype(np.uint8), known, 25)
+    first, later = drift.measure_stretches(frames.astype(np.uint8), known, 25)
     assert first["change"] < 0.3 and first["colours"] < 2 and later["change"] > 1 and later["colours"] > 8
     assert first["r"] > 0.97
 

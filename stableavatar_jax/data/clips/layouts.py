@@ -25,7 +25,7 @@ MASKS_SUFFIX = ".masks.zip"
 def kind_of(name: str, source: Path | None = None) -> Kind | None:
     """The kind that a clip's name says (`WORDS`), or else the folder or list it was found in; None where none does.
 
-    The part nearest to the clip is asked first. (In the release a word anywhere in the path wins, also far above the
+    The folder nearest to the clip counts. (In the release a word anywhere in the path wins, also far above the
     data.)
     """
     parts = Path(name).parts if source is None else (source.absolute().name, *Path(name).parts)

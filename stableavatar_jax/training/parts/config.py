@@ -30,7 +30,7 @@ class StepConfig:
     clip_level: float = 0.3
     """Share of steps in which every token reads the audio of the whole clip, not of its own frame alone."""
     accumulate: int = 1
-    """Parts that a batch is worked through in, one after another; their gradients are averaged."""
+    """Number of pieces of a batch that are processed one after another; their gradients are averaged."""
 
     def __post_init__(self):
         if not 0 < self.shift < math.inf:
