@@ -1,6 +1,5 @@
 """What the judges say of videos whose quality is known."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import codec, curves, drift, report, video
 from stableavatar_jax.evaluation.__main__ import COMMANDS, main
 from stableavatar_jax.evaluation.gates import Gate, missed
+from stableavatar_jax.sampling.config import change
 from stableavatar_jax.world.build import BuildWorldConfig, build_world, make_clip, wav
 from stableavatar_jax.world.draw import Pose, render
 from stableavatar_jax.world.known import read_known, speaking
@@ -133,7 +133,7 @@ def test_the_codec_is_measured(held):
 
 
 def test_the_model_is_run_as_sample_does():
-    config = dataclasses.replace(tiny.config, height=32, width=32, steps=1, guidance="none")
+    config = change(tiny.config, height=32, width=32, steps=1, guidance="none")
     frames = video.talk(config, Image.new("RGB", (64, 64), "red"), np.zeros(16000, np.float32), "a red wall")
     assert frames.shape == (25, 32, 32, 3) and frames.dtype == np.uint8
 
