@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from stableavatar_jax.config import FILE, read_config, to_json, write_config
 from stableavatar_jax.data.kinds import NAMES, expect, kind
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.training import defaults
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.saving import saved_steps
 
@@ -47,10 +49,12 @@ def settle(config: RunConfig) -> Any:
     return config
 
 
-def write_own(config: RunConfig) -> None:
-    """Write down the options that a run begins with."""
+def write_own(config: RunConfig, sampling: Mapping[str, Any] = types.MappingProxyType({})) -> None:
+    """Write down the options that a run begins with, and the sampling defaults of its model where they are known."""
     if hosts.is_first() and not saved_steps(config.run_dir):
         write_config(config.run_dir, config)
+        if sampling:
+            write_config(config.run_dir, dict(sampling), defaults.FILE)
 
 
 def read_own(folder: Path, classes: Mapping[str, type[RunConfig]]) -> Any:

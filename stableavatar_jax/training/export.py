@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stableavatar_jax.checkpoint import save_params
 from stableavatar_jax.config import FILE, read_config, write_config
@@ -14,6 +15,7 @@ from stableavatar_jax.data.kinds import NAMES, expect, kind
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import PARTS
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.training import defaults
 from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.saving import Checkpoints, saved_steps
 from stableavatar_jax.training.state import TrainState, Tree
@@ -67,11 +69,14 @@ def restore(run: Run, step: int) -> TrainState:
         return checkpoints.restore(run.abstract, step)[0]
 
 
-def write_model(output: Path, exported: Exported, start: Path | None) -> list[str]:
+def write_model(
+    output: Path, exported: Exported, start: Path | None, sampling: Mapping[str, Any] = types.MappingProxyType({})
+) -> list[str]:
     """Write parts of a model and their place in its config.json; returns the names of the parts that it still lacks.
 
     The directory may hold other parts already, which stay as they are; those it lacks, and the tokenizer, are taken
-    from the model directory that the run started from.
+    from the model directory that the run started from. `sampling` are the sampling defaults (`training.defaults`);
+    without them those of that directory are taken.
     """
     output.mkdir(parents=True, exist_ok=True)
     model = exported.model
@@ -84,8 +89,10 @@ def write_model(output: Path, exported: Exported, start: Path | None) -> list[st
         save_lora(output / "lora.safetensors", exported.lora)
     if start:
         expect(start, "model", "--checkpoint")
-        for name in (*PARTS, TOKENIZER):
+        for name in (*PARTS, TOKENIZER, *(() if sampling else (defaults.FILE,))):
             bring(start, name, output)
+    if sampling:
+        write_config(output, dict(sampling), defaults.FILE)
     write_config(output, model)
     return [name for name in PARTS if not has_part(output / name)]
 

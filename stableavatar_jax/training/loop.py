@@ -69,7 +69,7 @@ def _steps(
             ready = _next(reader, step)
             state, metrics = compiled(state, ready.batch)
             if step == start + 1:
-                write_own(config)  # not before: what fails without a step leaves nothing behind
+                write_own(config, run.sampling)  # not before: what fails without a step leaves nothing behind
             measured.add(step, metrics, ready, reader.waited)
             stopping = _agreed(stop, step)
             if step % config.checkpoint_every == 0 or step == config.steps or stopping:

@@ -45,6 +45,8 @@ class Run:
     """The weights to begin with, out of a model directory."""
     flops: Callable[[Shapes], tuple[float, float]] | None = None
     """Operations of a step, where they are known: what learning needs, and with what remat computes again."""
+    sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Sampling defaults of the model that is trained (`training.defaults`), where they are known."""
 
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:

@@ -13,8 +13,8 @@ from stableavatar_jax import hosts
 from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.locks import alone
+from stableavatar_jax.training import defaults, loop
 from stableavatar_jax.training import export as exports
-from stableavatar_jax.training import loop
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.directory import read_own, settle
 from stableavatar_jax.training.logs import duration, say
@@ -48,6 +48,8 @@ def train(config: RunConfig) -> int:
     part.check(config)
     check_folder(config.run_dir, inputs=inputs(config))
     run = part.prepare(config)
+    if isinstance(config, TrainConfig):
+        run = dataclasses.replace(run, sampling=defaults.of_data(config))
     check_batch(run, config.step.accumulate if isinstance(config, TrainConfig) else 1)
     check_memory(run.abstract, run.devices)
     check_folder(config.run_dir, space=space(run))
@@ -118,7 +120,7 @@ def export(options: RunConfig) -> int:
     run = part.prepare(dataclasses.replace(config, mesh=options.mesh))
     check_memory(run.abstract, run.devices)
     state = exports.restore(run, step)
-    lacking = exports.write_model(output, part.exported(run, state), config.checkpoint)
+    lacking = exports.write_model(output, part.exported(run, state), config.checkpoint, defaults.read(config.run_dir))
     print(f"{output}: {' and '.join(part.names)} of step {step}")
     if lacking:
         needed = "import them there before sampling, or export into a model directory that has them"
