@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from stableavatar_jax import commands
+from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.parts.config import CONFIGS
 
 ABOUT = "Part of the model to train; every part has options of its own."
@@ -11,7 +12,14 @@ ABOUT = "Part of the model to train; every part has options of its own."
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, export or compile, as the options say; 0 when done, 143 when stopped before the last step."""
-    return commands.main(CONFIGS, argv, about=ABOUT, by="--part", default="dit")
+    return commands.main(CONFIGS, argv, about=ABOUT, by="--part", default="dit", run=run)
+
+
+def run(config: RunConfig) -> int:
+    """Train, export or compile, as the options say; the exit status. Raises Mistake."""
+    from stableavatar_jax.training import work
+
+    return work.export(config) if config.export else work.train(config)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Options that every run of `train.py` has, whatever part of the model it trains. Read without JAX."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -135,12 +136,6 @@ class RunConfig:
         if not 0 <= self.seed < 2**32:
             raise Mistake(f"seed is {self.seed}, 0 to 4294967295 is needed")
 
-    def run(self) -> int:
-        """Train, export or compile, as the options say; the exit status. Raises Mistake."""
-        from stableavatar_jax.training import work
-
-        return work.export(self) if self.export else work.train(self)
-
     @property
     def draws_frozen(self) -> bool:
         """Whether weights that will never be trained are drawn from the seed where there is no checkpoint."""
@@ -200,3 +195,8 @@ class ValidationConfig:
     """How neighbouring windows are blended."""
     seed: int | None = None
     """Seed of the noise; the run's by default."""
+
+    def given(self) -> dict[str, Any]:
+        """The options that are set, by their names in `sample.py`."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}

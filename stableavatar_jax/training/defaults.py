@@ -13,9 +13,9 @@ from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.sources.records import RecordReader
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT, latent_frames
+from stableavatar_jax.sampling.config import DEFAULTS_FILE
 from stableavatar_jax.training.parts.config import TrainConfig
 
-FILE = "sampling.json"
 OVERLAP = 10
 """Latent frames that two windows of 21 share (paper: 5 to 15)."""
 
@@ -50,7 +50,7 @@ def _most_frequent(config: TrainConfig) -> tuple[int, int, int, float]:
 
 def read(folder: Path) -> dict[str, Any]:
     """The sampling defaults of a model or run directory, empty where it has none; raises Mistake for damaged ones."""
-    path = folder / FILE
+    path = folder / DEFAULTS_FILE
     if not path.is_file():
         return {}
     try:

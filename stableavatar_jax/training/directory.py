@@ -14,7 +14,7 @@ from stableavatar_jax.config import FILE, read_config, to_json, write_config
 from stableavatar_jax.data.kinds import NAMES, expect, kind
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.training import defaults
+from stableavatar_jax.sampling.config import DEFAULTS_FILE
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.saving import saved_steps
 
@@ -54,7 +54,7 @@ def write_own(config: RunConfig, sampling: Mapping[str, Any] = types.MappingProx
     if hosts.is_first() and not saved_steps(config.run_dir):
         write_config(config.run_dir, config)
         if sampling:
-            write_config(config.run_dir, dict(sampling), defaults.FILE)
+            write_config(config.run_dir, dict(sampling), DEFAULTS_FILE)
 
 
 def read_own(folder: Path, classes: Mapping[str, type[RunConfig]]) -> Any:

@@ -15,7 +15,7 @@ from stableavatar_jax.data.kinds import NAMES, expect, kind
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import PARTS
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.training import defaults
+from stableavatar_jax.sampling.config import DEFAULTS_FILE
 from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.saving import Checkpoints, saved_steps
 from stableavatar_jax.training.state import TrainState, Tree
@@ -89,10 +89,10 @@ def write_model(
         save_lora(output / "lora.safetensors", exported.lora)
     if start:
         expect(start, "model", "--checkpoint")
-        for name in (*PARTS, TOKENIZER, *(() if sampling else (defaults.FILE,))):
+        for name in (*PARTS, TOKENIZER, *(() if sampling else (DEFAULTS_FILE,))):
             bring(start, name, output)
     if sampling:
-        write_config(output, dict(sampling), defaults.FILE)
+        write_config(output, dict(sampling), DEFAULTS_FILE)
     write_config(output, model)
     return [name for name in PARTS if not has_part(output / name)]
 

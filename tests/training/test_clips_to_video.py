@@ -1,7 +1,6 @@
 """From raw clips to a video: every command of docs/data.md, docs/training.md and docs/sampling.md, shortened."""
 
 import csv
-import dataclasses
 
 import pytest
 
@@ -38,19 +37,20 @@ def test_raw_clips_become_a_video(shared, tmp_path):
                "--frames", "9", "--sizes", "64", "64", "--windows-per-clip", "1"])  # fmt: skip
 
     picture, sound = shared / "data/portraits/photo-woman-02.png", shared / "data/audio/dialog-a-01.wav"
-    options = ["--checkpoint", path("model"), "--run-dir", path("run"), "--batch", "2", "--steps", "3",
-               "--train", "release", "--dtype", "float32", "--mesh.fsdp", "1"]  # fmt: skip
+    options = ["--config", "train_tiny", "--checkpoint", path("model"), "--run-dir", path("run"), "--steps", "3",
+               "--mesh.fsdp", "1"]  # fmt: skip
     validation = ["--validate-every", "3", "--validation.image", str(picture), "--validation.audio", str(sound),
-                  "--validation.height", "32", "--validation.width", "32", "--validation.steps", "1"]  # fmt: skip
+                  "--validation.fps", "25", "--validation.steps", "1"]  # fmt: skip
     assert train.main(["--data", path("records"), *options, *validation]) == 0
     with (tmp_path / "run" / "metrics.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     seen = media.probe(tmp_path / "run" / "validation" / "3.mp4")
-    assert (seen.frames, seen.sound) == (45, True)
+    assert (seen.frames, seen.height, seen.width, seen.sound) == (45, 64, 64, True)
 
-    assert train.main([*options, "--export", path("trained")]) == 0
-    config = dataclasses.replace(
-        tiny.config, checkpoint=tmp_path / "trained", image=picture, audio=sound, output=tmp_path / "talk.mp4", steps=1
-    )
-    sample.run(config)
-    assert media.probe(config.output).frames == 45
+    assert train.main(["--run-dir", path("run"), "--export", path("trained")]) == 0
+    model.rename(tmp_path / "away")  # what was exported needs the start no more, and can itself be moved
+    (tmp_path / "trained").rename(tmp_path / "moved")
+    made = ["--checkpoint", path("moved"), "--image", str(picture), "--audio", str(sound), "--output", path("talk.mp4")]
+    assert sample.main([*made, "--fps", "25", "--steps", "1", "--dtype", "float32"]) == 0
+    seen = media.probe(tmp_path / "talk.mp4")
+    assert (seen.frames, seen.height, seen.width) == (45, 64, 64)

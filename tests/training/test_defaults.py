@@ -1,15 +1,20 @@
 """A model directory says how it is sampled: as its data are, and else as the one that the run began with."""
 
+import dataclasses
 import json
 
 import pytest
 
 from stableavatar_jax.config import write_config
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.sampling.config import DEFAULTS_FILE, Denoising, Frame, Inputs, WindowConfig
 from stableavatar_jax.training import defaults
 from stableavatar_jax.training import export as exports
+from stableavatar_jax.training.config import ValidationConfig
 from stableavatar_jax.training.directory import write_own
+from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.config import StepConfig
+from stableavatar_jax.training.parts.validation import wanted
 from tests.training.test_refused import records
 from tests.training.tiny import MODEL, config
 
@@ -27,7 +32,7 @@ def test_the_rest_is_as_the_start_says(tmp_path):
     start = tmp_path / "start"
     frame, denoising = {"enlarge": 4, "height": 96}, {"w1": 0.5, "windows": {"overlap": 2}}
     told = {"prompt": "A fox", "frame": frame, "denoising": denoising}
-    write_config(start, told, defaults.FILE)
+    write_config(start, told, DEFAULTS_FILE)
     options = config(data=records(tmp_path / "records"), checkpoint=start, run_dir=tmp_path / "run")
     found = defaults.of_data(options)
     assert found["prompt"] == "A fox" and found["frame"]["enlarge"] == 4 and found["frame"]["height"] == 32
@@ -39,6 +44,26 @@ def test_the_rest_is_as_the_start_says(tmp_path):
     write_config(start, MODEL)
     exports.write_model(tmp_path / "part", exports.Exported({}, MODEL), start)
     assert defaults.read(tmp_path / "part") == told
+
+
+def test_a_validation_is_sampled_as_the_model_is_unless_told(tmp_path):
+    """Size, rate, window and shift of the data; the start's other values; and any option that is given."""
+    given = ValidationConfig(image=tmp_path / "a.png", audio=tmp_path / "a.wav", w2=7.0, steps=3, width=64, overlap=2)
+    options = config(data=records(tmp_path / "records"), validation=given, step=StepConfig(shift=3.0))
+    run = dataclasses.replace(dit.prepare(options), sampling=defaults.of_data(options))
+    job = wanted(run)
+    assert (job.frame.height, job.frame.width, job.frame.fps) == (32, 64, 25.0)
+    assert (job.denoising.shift, job.denoising.w1, job.denoising.w2, job.denoising.steps) == (3.0, 3.0, 7.0, 3)
+    assert (job.denoising.windows.window, job.denoising.windows.overlap) == (3, 2)
+    assert job.inputs.image == given.image and job.inputs.seed == options.seed and job.weights.random_weights
+
+
+def test_validation_takes_every_option_of_sampling():
+    """All but those that say what is kept, and which weights there are."""
+    groups = (Inputs, Frame, Denoising, WindowConfig)
+    there = {each.name for group in groups for each in dataclasses.fields(group)} | {"crf"}
+    left_out = {"windows", "conditions", "decode_only", "first_fused_step", "rows", "batches"}
+    assert {each.name for each in dataclasses.fields(ValidationConfig)} == there - left_out
 
 
 def test_damaged_ones_are_named(tmp_path):

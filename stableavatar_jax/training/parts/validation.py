@@ -7,11 +7,13 @@ import jax
 import numpy as np
 
 from stableavatar_jax import hosts
+from stableavatar_jax.config import from_json
 from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.sampling.avatar import open_avatar
-from stableavatar_jax.sampling.config import SampleConfig, change
+from stableavatar_jax.sampling.config import DEFAULTS_FILE, SampleConfig, SamplingDefaults, change
 from stableavatar_jax.sampling.job import open_job
 from stableavatar_jax.sampling.video import write
+from stableavatar_jax.training.logs import say
 from stableavatar_jax.training.loop import Validate
 from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.state import TrainState, join, merged
@@ -20,15 +22,10 @@ from stableavatar_jax.training.state import TrainState, join, merged
 def make_validate(run: Run) -> Validate:
     """What the loop calls to see what the weights have learned: writes `RUN/validation/STEP.mp4`.
 
-    Picture and recording are encoded here, once, and the encoders freed. Raises ValueError for files or sizes that
+    Picture and recording are encoded here, once, and the encoders freed. Raises Mistake for files or sizes that
     `sample.py` would refuse too.
     """
-    config, asked = run.config, run.config.validation
-    asked_for = change(
-        SampleConfig(model=config.model), checkpoint=config.checkpoint, random_weights=config.checkpoint is None,
-        image=asked.image, audio=asked.audio, prompt=asked.prompt, height=asked.height, width=asked.width,
-        steps=asked.steps, seed=config.seed, dtype=config.dtype,
-    )  # fmt: skip
+    config, asked_for = run.config, wanted(run)
     avatar = open_avatar(asked_for)
     job = open_job(asked_for)
     job = dataclasses.replace(job, conditions=avatar.conditions(job))
@@ -38,9 +35,21 @@ def make_validate(run: Run) -> Validate:
         avatar.transformer = dit, merged(join(state.ema or state.params, state.frozen))
         with run.on_mesh():
             latents = np.concatenate(list(avatar.latents(job)))
+        path = config.run_dir / "validation" / f"{step}.mp4"
         if hosts.is_first():
-            path = config.run_dir / "validation" / f"{step}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, dataclasses.replace(job, latents=latents), avatar, sound=asked.audio)
+            finished = dataclasses.replace(job, latents=latents)
+            write(path, finished, avatar, sound=asked_for.inputs.audio, crf=asked_for.keeping.crf)
+        say(f"validation at step {step}: {path}")
 
     return validate
+
+
+def wanted(run: Run) -> SampleConfig:
+    """The job of a validation video: as the model and its data are sampled (`Run.sampling`), with the options given."""
+    config = run.config
+    told = from_json(SamplingDefaults, dict(run.sampling), file=config.run_dir / DEFAULTS_FILE)
+    usual = SampleConfig(model=config.model, frame=told.frame, denoising=told.denoising)
+    prompt = {"prompt": told.prompt} if told.prompt else {}
+    weights = {"checkpoint": config.checkpoint, "random_weights": config.checkpoint is None, "dtype": config.dtype}
+    return change(usual, **({"seed": config.seed} | weights | prompt | config.validation.given()))
