@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stableavatar_jax.errors import ROOM, Mistake, explained
@@ -87,18 +87,17 @@ def check_output(
                 pass
 
 
-def check_outputs(sizes: Mapping[Path | None, int], *, inputs: Iterable[Path | None] = ()) -> None:
-    """`check_output` of several files at once, given their sizes in bytes: they differ, and there is room for all."""
-    wanted = {path: size for path, size in sizes.items() if path is not None}
+def check_outputs(*outputs: tuple[Path | None, int], inputs: Iterable[Path | None] = ()) -> None:
+    """`check_output` of several files with their sizes in bytes: they differ, and there is room for all of them."""
+    wanted = [(path, size) for path, size in outputs if path is not None]
     inputs = list(inputs)
-    for path in wanted:
+    for number, (path, _) in enumerate(wanted):
         check_output(path, inputs=inputs)
-        for other in wanted:
-            if other is not path and os.path.realpath(other) == os.path.realpath(path):
-                raise Mistake(f"{path}: two results would be written to it; give each a name of its own")
-    for device in {path.parent.stat().st_dev for path in wanted}:
-        there = [path for path in wanted if path.parent.stat().st_dev == device]
-        _check_space(there[0].parent, sum(wanted[path] for path in there))
+        if os.path.realpath(path) in [os.path.realpath(other) for other, _ in wanted[:number]]:
+            raise Mistake(f"{path}: two results would be written to it; give each a name of its own")
+    for device in {path.parent.stat().st_dev for path, _ in wanted}:
+        there = [(path, size) for path, size in wanted if path.parent.stat().st_dev == device]
+        _check_space(there[0][0].parent, sum(size for _, size in there))
 
 
 def check_folder(path: Path, *, inputs: Iterable[Path | None] = (), space: int = 0) -> None:

@@ -235,14 +235,15 @@ def test_space_is_looked_at_before_the_work(tmp_path):
     for path, size in sizes.items():
         check_output(path, space=size)
     with pytest.raises(Mistake, match="are needed there"):
-        check_outputs(sizes)
+        check_outputs(*sizes.items())
 
 
 def test_results_have_names_of_their_own(tmp_path):
-    check_outputs({tmp_path / "a": 0, None: 0, tmp_path / "b": 0})
+    check_outputs((tmp_path / "a", 0), (None, 0), (tmp_path / "b", 0))
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(Mistake, match="two results would be written to it"):
-        check_outputs({tmp_path / "a": 0, tmp_path / "link" / "a": 0})
+    for other in (tmp_path / "a", tmp_path / "link" / "a"):
+        with pytest.raises(Mistake, match="two results would be written to it"):
+            check_outputs((tmp_path / "a", 0), (other, 0))
     assert unused(tmp_path / "a.npy") == tmp_path / "a.npy"
     for number in (2, 3):
         unused(tmp_path / "a.npy").write_text("")

@@ -9,6 +9,7 @@ from pathlib import Path
 from stableavatar_jax import commands
 from stableavatar_jax.options import peek
 from stableavatar_jax.sampling.config import SampleConfig, with_defaults
+from stableavatar_jax.sampling.paths import check_given, check_written
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +25,8 @@ def defaults(argv: Sequence[str]) -> SampleConfig | None:
 
 def run(config: SampleConfig) -> None:
     """One job: inputs -> encoders -> latents -> frames -> file. Raises Mistake."""
+    check_given(config)
+    check_written(config)
     from stableavatar_jax.compiling import keep_compiled
     from stableavatar_jax.encoding.conditions import save_conditions
     from stableavatar_jax.plan import cost
@@ -43,6 +46,7 @@ def run(config: SampleConfig) -> None:
         with Bars() as bars:
             save_conditions(keeping.save_conditions, avatar.conditions(job, bars), about(job))
         return print(keeping.save_conditions)
+    check_written(config, job.timeline.frames, job.timeline.windows.frames)
     print(cost.describe(config, cost.plan(config, job.timeline), cost.matrix_speed(config.weights.dtype)), flush=True)
     make = functools.partial(write, keeping.output, job, avatar, sound=config.inputs.audio, crf=keeping.crf)
     if config.inputs.decode_only:

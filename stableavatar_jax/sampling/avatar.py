@@ -27,6 +27,7 @@ from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
 from stableavatar_jax.sampling.decode import decode
 from stableavatar_jax.sampling.job import Job
+from stableavatar_jax.sampling.paths import MAKE_ONE
 from stableavatar_jax.sampling.plain import make_plain
 from stableavatar_jax.sampling.progress import Encoding, Tell, silent
 from stableavatar_jax.sampling.velocity import make_velocity, prepare
@@ -104,7 +105,7 @@ def open_avatar(config: SampleConfig, loras: Sequence[tuple[Path, Any, float]] =
     """
     weights, model = config.weights, config.model
     if weights.checkpoint is None and not weights.random_weights:
-        raise Mistake("--checkpoint is missing: give a model directory, made by `python -m convert import`")
+        raise Mistake(f"--checkpoint is missing: {MAKE_ONE}")
     if weights.checkpoint is not None:
         model = read_config(weights.checkpoint, AvatarConfig)
         for name in config.parts:
@@ -112,8 +113,9 @@ def open_avatar(config: SampleConfig, loras: Sequence[tuple[Path, Any, float]] =
     for path, tree, _ in loras:
         try:
             jax.eval_shape(lora.merge, abstract_params(part(model, "dit")), tree)
-        except Mistake as error:
-            raise Mistake(f"{path}: {error}; it was trained on another model") from None
+        except ValueError as error:
+            told = str(error).splitlines()[0]  # JAX adds lines of its own
+            raise Mistake(f"{path}: {told}; it was trained on another model") from None
     return Avatar(
         model, weights.checkpoint, dtype=weights.dtype, attention=weights.attention, seed=config.inputs.seed, keep=keep,
         loras=[(tree, scale) for _, tree, scale in loras],

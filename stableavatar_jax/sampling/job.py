@@ -13,6 +13,7 @@ from stableavatar_jax.encoding.conditions import Conditions, load_conditions
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.config import NEGATIVE_PROMPT, Denoising, Frame, SampleConfig
 from stableavatar_jax.sampling.latents import read_latents
+from stableavatar_jax.sampling.paths import check_given
 from stableavatar_jax.sampling.timeline import Timeline, timeline
 from stableavatar_jax.shapes import Float
 
@@ -51,10 +52,7 @@ class Job:
 def open_job(config: SampleConfig) -> Job:
     """The job of a command line, its files read. Raises Mistake for what is missing, damaged or of another video."""
     inputs, frame = config.inputs, config.frame
-    need = ("audio",) if inputs.decode_only or inputs.conditions else ("image", "audio")
-    for name in need:
-        if getattr(inputs, name) is None:
-            raise Mistake(f"--{name} is missing: a video is made from --image and --audio, see --help")
+    check_given(config)
     assert inputs.audio is not None
     job = Job(
         samples=media.read_sound(inputs.audio),

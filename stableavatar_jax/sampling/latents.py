@@ -1,20 +1,23 @@
 """Finished latents on disk: kept while a video is made, or for good, and read again."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.errors import Mistake, explained
+from stableavatar_jax.sampling.paths import latents_path
 from stableavatar_jax.sampling.progress import Event, Finished, Tell
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.whole import whole
 
 
 class LatentsWriter:
-    """A listener that appends finished latents to a .npy file, whose header says from the start how many will come.
+    """A listener that appends finished latents to a .npy file, which takes its name with the last of them.
 
     >>> with LatentsWriter(path, (frames, rows, columns, channels)) as file:
     ...     for block in frames(job, avatar, tell=file): ...
@@ -25,15 +28,15 @@ class LatentsWriter:
         self.path, self.shape = path, shape
         self.frames = 0
         """Latent frames written so far."""
-        self._file: BinaryIO | None = None
 
     def __enter__(self) -> "LatentsWriter":
-        try:
-            self._file = self.path.open("wb")
-        except OSError as error:
-            raise Mistake(f"{self.path}: cannot be written ({error.strerror}); choose another path") from None
-        header = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        with contextlib.ExitStack() as opened:
+            partial = opened.enter_context(whole(self.path, space=4 * math.prod(self.shape)))
+            self._file = opened.enter_context(partial.open("wb"))
+            np.lib.format.write_array_header_1_0(
+                self._file, {"descr": "<f4", "fortran_order": False, "shape": self.shape}
+            )
+            self._opened = opened.pop_all()
         return self
 
     def __call__(self, event: Event) -> None:
@@ -42,17 +45,24 @@ class LatentsWriter:
             self.append(event.z)
 
     def append(self, z: Float[np.ndarray, "n H W C"]) -> None:
-        """Add latent frames at the end."""
-        assert self._file is not None, "a LatentsWriter is a context manager"
-        self._file.write(np.ascontiguousarray(z, "<f4").tobytes())
-        self._file.flush()
+        """Add latent frames at the end; with the last the file takes its name. Raises Mistake on a full disk."""
+        with explained(self.path):
+            self._file.write(np.ascontiguousarray(z, "<f4").tobytes())
+            self._file.flush()
+            if self.frames + len(z) >= self.shape[0]:
+                self._opened.close()
         self.frames += len(z)
 
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-        if not self.frames:
-            self.path.unlink()  # nothing was lost with it
+    @property
+    def is_whole(self) -> bool:
+        """Whether all latents are there."""
+        return self.frames >= self.shape[0]
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if not self.is_whole:
+            cut = error or Mistake(f"{self.path}: {self.frames} of {self.shape[0]} latent frames came")
+            with contextlib.suppress(Mistake):  # that what is there cannot be closed
+                self._opened.__exit__(type(cut), cut, trace)  # it goes
 
 
 def read_latents(path: Path, shape: tuple[int, int, int, int]) -> Float[np.ndarray, "N H W C"]:
@@ -82,24 +92,29 @@ def read_latents(path: Path, shape: tuple[int, int, int, int]) -> Float[np.ndarr
 def kept(path: Path | None, output: Path, shape: tuple[int, int, int, int]) -> Iterator[Tell]:
     """A listener that keeps the finished latents of a run: in `path` for good, or beside `output` until that is whole.
 
-    Where the run ends before its video is whole, they stay, and one line on stderr says how to go on from them.
+    Where the run ends before its video is whole, they stay, and one line on stderr says how to go on from them. Where
+    the disk is full, the video is made without them; the Mistake comes after it, where they are asked for by `path`.
     """
-    with LatentsWriter(path or _unused(output.with_suffix(".latents.npy")), shape) as file:
+    failed: Mistake | None = None
+
+    def tell(event: Event) -> None:
+        nonlocal failed
         try:
-            yield file
+            if failed is None:
+                file(event)
+        except Mistake as error:
+            failed = error
+            print(f"{error}\nthe video is made without keeping its latents", file=sys.stderr)
+
+    with LatentsWriter(path or latents_path(output), shape) as file:
+        try:
+            yield tell
         except BaseException:
-            if file.frames:
+            if file.is_whole:
                 told = f"the finished latents are in {file.path}: go on from them with --decode-only {file.path}"
                 print(told, file=sys.stderr)
             raise
+        if failed and path:
+            raise failed
     if path is None:
         file.path.unlink(missing_ok=True)
-
-
-def _unused(path: Path) -> Path:
-    """The path, or the first of `talk-2.latents.npy`, `talk-3.latents.npy`, ... where something has that name."""
-    number, stem = 1, path.name.removesuffix(".latents.npy")
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{stem}-{number}.latents.npy")
-    return path

@@ -1,6 +1,7 @@
 """`sample.py` as a user runs it: lengths, overlaps, what is written and what is refused."""
 
 import dataclasses
+import shutil
 import wave
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from stableavatar_jax.config import write_config
 from stableavatar_jax.configs import tiny
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
+from stableavatar_jax.sampling import avatar
 from stableavatar_jax.sampling.__main__ import main, run
 from stableavatar_jax.sampling.config import change
 from stableavatar_jax.weights.lora import save_lora
@@ -193,7 +195,9 @@ def test_loras_change_the_video_by_their_scales(tmp_path):
 
 REFUSED = {
     "no checkpoint": (["--no-random-weights"], 1, "--checkpoint is missing"),
-    "missing checkpoint": (["--checkpoint", "nowhere"], 1, "config.json: no such file"),
+    "missing checkpoint": (["--checkpoint", "nowhere"], 1, "nowhere: no such folder; give a model directory"),
+    "file as checkpoint": (["--checkpoint", "picture.png"], 1, "is a file, and a folder is needed"),
+    "folder as checkpoint": (["--checkpoint", "."], 1, "config.json: no such file; give a model directory"),
     "size": (["--height", "50"], 2, "a multiple of 16 is needed; 48 is the nearest"),
     "overlap": (["--overlap", "1"], 2, "overlap 1 is impossible"),
     "overlap as long as a window": (["--overlap", "21"], 2, "overlap 21 is impossible"),
@@ -206,7 +210,18 @@ REFUSED = {
     "conditions": (["--conditions", "picture.png"], 1, "picture.png"),
     "lora": (["--lora", "picture.png"], 1, "picture.png"),
     "lora's scale": (["--lora", "a.safetensors:much"], 1, "is no scale"),
+    "lora's scale is not finite": (["--lora", "picture.png:inf"], 1, "is no scale"),
     "latents": (["--latents", "nowhere/z.npy"], 1, "z.npy"),
+    "latents as output": (["--latents", "out.mp4", "--output", "out.mp4"], 1, "two results would be written to it"),
+    "latents over the sound": (["--latents", "0.5.wav"], 1, "is an input too"),
+    "output over the sound": (["--audio", "talk.mp4", "--output", "talk.mp4"], 1, "is an input too"),
+    "output over a link's sound": (["--audio", "link.mp4", "--output", "talk.mp4"], 1, "is an input too"),
+    "conditions over the picture": (["--save-conditions", "picture.png"], 1, "is an input too"),
+    "conditions in no folder": (["--save-conditions", "nowhere/c.safetensors"], 1, "there is no folder"),
+    "conditions in /proc": (["--save-conditions", "/proc/c.safetensors"], 1, "cannot be written"),
+    "an address": (["--image", "https://example.org/face.png"], 1, "is an address"),
+    "a pipe": (["--audio", "/dev/stdin"], 1, "is a pipe or a device"),
+    "another name": (["--guidance-scale", "3"], 2, "did you mean --text-scale"),
     "preset": (["--config", "configs/tinny.py"], 2, "no such preset"),
 }
 
@@ -215,6 +230,9 @@ REFUSED = {
 def test_refused_with_the_remedy_and_nothing_left(tmp_path, monkeypatch, capfd, case):
     options, status, words = REFUSED[case]
     picture(tmp_path), recording(tmp_path, 0.5)
+    shutil.copy(tmp_path / "0.5.wav", tmp_path / "talk.mp4")
+    (tmp_path / "link.mp4").symlink_to("talk.mp4")
+    monkeypatch.setattr(avatar.Encoders, "conditions", lambda *_: pytest.fail("an encoder ran"))
     before = sorted(tmp_path.rglob("*"))
     preset = [] if "--config" in options else ["--config", str(Path(__file__).parents[2] / "configs" / "tiny.py")]
     monkeypatch.chdir(tmp_path)

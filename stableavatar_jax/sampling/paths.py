@@ -1,0 +1,80 @@
+"""What a command line reads and writes, looked at before anything is loaded or computed. Read without JAX."""
+
+import math
+from pathlib import Path
+
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.inputs import check_directory, check_file
+from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.whole import check_outputs, unused
+
+MAKE_ONE = "give a model directory, made by `python -m convert import`"
+BITS_PER_PIXEL = 0.2
+"""About twice what H.264 takes at the usual quality, for the check of free space."""
+
+
+def check_given(config: SampleConfig) -> None:
+    """Raise Mistake where an option is missing that the job needs, or a file that it reads is none."""
+    inputs, weights = config.inputs, config.weights
+    for name in ("audio",) if inputs.decode_only or inputs.conditions else ("image", "audio"):
+        if getattr(inputs, name) is None:
+            raise Mistake(f"--{name} is missing: a video is made from --image and --audio, see --help")
+    if weights.checkpoint is None and not weights.random_weights:
+        raise Mistake(f"--checkpoint is missing: {MAKE_ONE}")
+    if weights.checkpoint is not None:
+        check_directory(weights.checkpoint, MAKE_ONE)
+        check_file(weights.checkpoint / "config.json", MAKE_ONE)
+    for path in (inputs.image, inputs.audio, inputs.conditions, inputs.decode_only):
+        if path is not None:
+            check_file(path)
+    for option in weights.lora:
+        check_file(split_scale(option)[0])
+
+
+def split_scale(option: str) -> tuple[Path, float]:
+    """File and scale of a --lora option, PATH or PATH:SCALE. A colon in the name of a file that is there is its own.
+
+    Raises Mistake for a scale that is no finite number.
+    """
+    path, colon, scale = option.rpartition(":")
+    if not colon or Path(option).exists():
+        return Path(option), 1.0
+    try:
+        factor = float(scale)
+    except ValueError:
+        factor = math.nan
+    if not path or not math.isfinite(factor):
+        raise Mistake(f"--lora {option}: no such file, and {scale!r} is no scale; give PATH or PATH:SCALE")
+    return Path(path), factor
+
+
+def check_written(config: SampleConfig, frames: int = 0, latent_frames: int = 0) -> None:
+    """Raise Mistake where a result cannot be written later, or would be written over an input.
+
+    With the video's length, also where the disk has no room for it.
+    """
+    keeping, frame = config.keeping, config.frame
+    if keeping.save_conditions:
+        return check_outputs((keeping.save_conditions, 0), inputs=_read(config))
+    pixels = frames * frame.height * frame.width * frame.enlarge**2
+    rows, columns = frame.latent_size
+    sizes: list[tuple[Path | None, int]] = [(keeping.output, int(pixels * BITS_PER_PIXEL / 8))]
+    if not config.inputs.decode_only:
+        latents = keeping.latents or latents_path(keeping.output)
+        sizes.append((latents, 4 * latent_frames * rows * columns * config.model.vae.z_dim))
+    return check_outputs(*sizes, inputs=_read(config))
+
+
+def latents_path(output: Path) -> Path:
+    """Where the finished latents of a video lie until it is whole: a name beside it that nothing has."""
+    return unused(output.with_suffix(".latents.npy"))
+
+
+def _read(config: SampleConfig) -> list[Path | None]:
+    """The files and folders of all inputs; of a model directory those that it consists of."""
+    inputs, folder = config.inputs, config.weights.checkpoint
+    parts = [f"{part}{ending}" for part in config.parts for ending in ("", ".safetensors")]
+    names = ("config.json", "sampling.json", "tokenizer.json", *parts)
+    model = [folder / name for name in names] if folder else []
+    loras = [split_scale(option)[0] for option in config.weights.lora]
+    return [inputs.image, inputs.audio, inputs.conditions, inputs.decode_only, *loras, *model]
