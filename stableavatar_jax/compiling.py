@@ -63,6 +63,6 @@ def no_device() -> str | None:
         jax.config.update("jax_platforms", "")
         there = ", ".join(sorted({device.platform for device in jax.devices()}))
         extra = next((extra for name, extra in EXTRAS.items() if name in asked), "")
-        advice = f"; JAX for it comes with pip install 'stableavatar-jax[{extra}]'" if extra else ""
+        advice = f"; JAX for it comes with pip install -e '.[{extra}]'" if extra else ""
         return f"JAX_PLATFORMS={asked}: there is no such device, only {there}; unset the variable{advice}"
     return None

@@ -179,7 +179,7 @@ def test_anchors_are_those_of_the_detector():
 
 @pytest.fixture(scope="module")
 def real(shared):
-    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install 'stableavatar-jax[face]'")
+    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install -e '.[face]'")
     models = shared / "models"
     return faces.FaceFinder(models / "face_detection_short_range.tflite", models / "face_landmark.tflite")
 

@@ -17,7 +17,7 @@ CLIPS = ("speech-02.mpg", "speech-05.mpg")
 
 
 def test_raw_clips_become_a_video(shared, tmp_path):
-    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install 'stableavatar-jax[face]'")
+    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install -e '.[face]'")
     model, raw = tmp_path / "model", tmp_path / "raw"
     write_config(model, tiny.model)  # a model directory of random weights, as an import would make one of real ones
     for name in PARTS:

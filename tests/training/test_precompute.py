@@ -172,7 +172,7 @@ def test_a_folder_without_records_takes_other_options(data, tmp_path, monkeypatc
 
 def test_from_real_clips_to_batches(shared, tmp_path, capsys):
     """The commands of docs/data.md, shortened: a smaller clip, smaller windows, random encoders."""
-    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install 'stableavatar-jax[face]'")
+    pytest.importorskip("ai_edge_litert", reason="the face models run in LiteRT: pip install -e '.[face]'")
     (tmp_path / "raw").mkdir()
     for name in ("speech-02.mpg", "speech-05.mpg"):
         (tmp_path / "raw" / name[-6:]).symlink_to(shared / "data" / "clips" / name)
