@@ -57,10 +57,18 @@ def init(key: Key[Array, ""], params: Mapping[str, Any], config: LoRAConfig) -> 
 def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0) -> Tree:
     """The params with `scale` times the LoRA added to its kernels, in float32, returned in each kernel's dtype.
 
-    Raises ValueError where the LoRA has factors for a map that the params do not have, or of another size.
+    A leaf `delta` below a parameter's path is added to that parameter as it is: files have whole differences too.
+    Raises ValueError where the LoRA has something for a parameter that the params do not have, or of another size.
     """
     flat = flatten(params)
     factors = flatten(lora)
+    for name in sorted(name for name in factors if name.endswith("/delta")):
+        path, delta = name.removesuffix("/delta"), jnp.asarray(factors.pop(name), jnp.float32)
+        old = flat.get(path)
+        if old is None or old.shape != delta.shape:
+            have = "no such parameter" if old is None else f"{tuple(old.shape)}"
+            raise ValueError(f"the LoRA changes {path} by {tuple(delta.shape)}, the model has {have}")
+        flat[path] = (old + scale * delta).astype(old.dtype)
     for path in sorted({name.rpartition("/")[0] for name in factors}):
         down, up, own = (jnp.asarray(factors[f"{path}/{name}"], jnp.float32) for name in ("down", "up", "scale"))
         kernel = flat.get(f"{path}/kernel")

@@ -20,7 +20,7 @@ from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.saving import Checkpoints, saved_steps
 from stableavatar_jax.training.state import TrainState, Tree
 from stableavatar_jax.weights.directory import has_part, part_file
-from stableavatar_jax.weights.lora import save_lora
+from stableavatar_jax.weights.lora_writer import save_lora
 from stableavatar_jax.whole import check_output, whole
 
 TOKENIZER = "tokenizer.json"

@@ -9,7 +9,8 @@ from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.avatar import abstract_params
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.weights import rules
-from stableavatar_jax.weights.lora import export_lora, import_lora
+from stableavatar_jax.weights.lora import import_lora
+from stableavatar_jax.weights.lora_writer import export_lora
 from stableavatar_jax.weights.names import dit as names
 from tests.golden import cases, sizes
 from tests.golden.test_training import features

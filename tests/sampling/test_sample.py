@@ -20,7 +20,7 @@ from stableavatar_jax.models.avatar import PARTS, abstract_params, part
 from stableavatar_jax.sampling import avatar
 from stableavatar_jax.sampling.__main__ import main, run
 from stableavatar_jax.sampling.config import change
-from stableavatar_jax.weights.lora import save_lora
+from stableavatar_jax.weights.lora_writer import save_lora
 
 SIZE = 32
 OVERLAPS = (0, 2, 5, 10, 15)
