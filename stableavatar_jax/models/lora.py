@@ -58,6 +58,7 @@ def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0
     """The params with `scale` times the LoRA added to its kernels, in float32, returned in each kernel's dtype.
 
     A leaf `delta` below a parameter's path is added to that parameter as it is: files have whole differences too.
+    Layers at the end that the LoRA does not speak of stay as they are.
     Raises ValueError where the LoRA has something for a parameter that the params do not have, or of another size.
     """
     flat = flatten(params)
@@ -65,6 +66,7 @@ def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0
     for name in sorted(name for name in factors if name.endswith("/delta")):
         path, delta = name.removesuffix("/delta"), jnp.asarray(factors.pop(name), jnp.float32)
         old = flat.get(path)
+        delta = _for_layers(delta, path, old)
         if old is None or old.shape != delta.shape:
             have = "no such parameter" if old is None else f"{tuple(old.shape)}"
             raise ValueError(f"the LoRA changes {path} by {tuple(delta.shape)}, the model has {have}")
@@ -72,12 +74,20 @@ def merge(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0
     for path in sorted({name.rpartition("/")[0] for name in factors}):
         down, up, own = (jnp.asarray(factors[f"{path}/{name}"], jnp.float32) for name in ("down", "up", "scale"))
         kernel = flat.get(f"{path}/kernel")
+        down, up, own = (_for_layers(each, path, kernel) for each in (down, up, own))
         want = (*down.shape[:-1], up.shape[-1])
         if kernel is None or kernel.shape != want:
             have = "no such map" if kernel is None else f"a kernel {tuple(kernel.shape)}"
             raise ValueError(f"the LoRA has factors for {path} of shape {want}, the model has {have}")
         flat[f"{path}/kernel"] = (kernel + scale * product(down, up, own)).astype(kernel.dtype)
     return unflatten(flat)
+
+
+def _for_layers(value: Any, path: str, parameter: Any) -> Any:
+    """What belongs to the first layers of a stacked parameter, with zeros for the others."""
+    if parameter is None or not path.startswith("blocks/") or len(value) >= len(parameter):
+        return value
+    return jnp.pad(value, [(0, len(parameter) - len(value)), *[(0, 0)] * (value.ndim - 1)])
 
 
 def split(params: Mapping[str, Any], lora: Mapping[str, Any], scale: float = 1.0) -> Tree:

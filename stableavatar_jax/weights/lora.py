@@ -44,23 +44,23 @@ class LoRA:
     """Tensors that do not fit this model, with the reason."""
 
 
-def load_lora(path: Path | str, layers: int = 0) -> Tree:
-    """The LoRA of a file for a model of so many layers (else as many as the file names), as `models/lora.py` has it.
+def load_lora(path: Path | str) -> Tree:
+    """The LoRA of a file as `models/lora.py` has it; what is skipped is named on stderr.
 
-    What is skipped is named on stderr. Raises Mistake, by name, for what cannot be applied.
+    Raises Mistake, by name, for what cannot be applied.
     """
-    lora = read_lora(Path(path), layers)
+    lora = read_lora(Path(path))
     for line in lora.skipped:
         print(f"{path}: skipped {line}", file=sys.stderr)
     return lora.tree
 
 
-def read_lora(path: Path, layers: int = 0) -> LoRA:
+def read_lora(path: Path) -> LoRA:
     """`read_tensors` of a file."""
     tensors = open_tensors(path, unwrap=False)
     with path.open("rb") as file:
         metadata = read_metadata(path) if looks_like(file.read(512)) else {}
-    return read_tensors(tensors, metadata, str(path), layers)
+    return read_tensors(tensors, metadata, str(path))
 
 
 def import_lora(source: Mapping[str, Any], file: str = "LoRA") -> Tree:
@@ -68,14 +68,14 @@ def import_lora(source: Mapping[str, Any], file: str = "LoRA") -> Tree:
     return read_tensors(source, {}, file).tree
 
 
-def read_tensors(source: Mapping[str, Any], metadata: Mapping[str, str], file: str, layers: int = 0) -> LoRA:
+def read_tensors(source: Mapping[str, Any], metadata: Mapping[str, str], file: str) -> LoRA:
     """The LoRA of tensors by any family's names; raises Mistake, by name, for what cannot be applied.
 
     Modules that the tensors leave out in every layer are left out; those of some layers are zero in the others. Ranks
     may differ: thinner factors are widened with zeros, which changes nothing.
     """
     names = list(source)
-    known = modules(max(layers, layers_of(names)))
+    known = modules(layers_of(names))
     found: dict[str, Parts] = {}
     for name in names:
         key = known.key(name, file)

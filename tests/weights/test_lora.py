@@ -66,7 +66,7 @@ def expected(params, alphas, strength=1.0, **more):
 
 
 def check(path, params, want, strength=1.0):
-    merged = loras.merge(params, load_lora(path, model.dit.layers), strength)
+    merged = loras.merge(params, load_lora(path), strength)
     have = tensors_of({key: value for key, value in merged.items()})
     for name, value in want.items():
         np.testing.assert_allclose(have[name], value, atol=2e-5, rtol=1e-5, err_msg=name)
@@ -93,6 +93,17 @@ ALPHAS = {module: float(3 * rank) for module, rank in RANKS.items() if rank != 3
 def test_dotted_names(tmp_path, params, prefix, down, up):
     file = write(tmp_path / "lora.safetensors", named(lambda module: prefix + module, down, up, ALPHAS))
     check(file, params, expected(params, ALPHAS))
+
+
+def test_blocks_at_the_end_may_be_left_out(tmp_path, params):
+    """A file for block 0 alone."""
+    down, up = pair("blocks.1.ffn.0")
+    spelt = {"diffusion_model.blocks.0.ffn.0.lora_down.weight": down, "diffusion_model.blocks.0.ffn.0.lora_up.weight": up,
+             "diffusion_model.blocks.0.diff_m": np.ones((1, 6, D), np.float32)}  # fmt: skip
+    want = tensors_of(params)
+    want["blocks.0.ffn.0.weight"] = want["blocks.0.ffn.0.weight"] + up @ down
+    want["blocks.0.modulation"] = want["blocks.0.modulation"] + 1
+    check(write(tmp_path / "lora.safetensors", spelt), params, want)
 
 
 @pytest.mark.parametrize("prefix", UNDERSCORED)
