@@ -98,8 +98,9 @@ def test_dotted_names(tmp_path, params, prefix, down, up):
 def test_blocks_at_the_end_may_be_left_out(tmp_path, params):
     """A file for block 0 alone."""
     down, up = pair("blocks.1.ffn.0")
-    spelt = {"diffusion_model.blocks.0.ffn.0.lora_down.weight": down, "diffusion_model.blocks.0.ffn.0.lora_up.weight": up,
-             "diffusion_model.blocks.0.diff_m": np.ones((1, 6, D), np.float32)}  # fmt: skip
+    first = "diffusion_model.blocks.0."
+    spelt = {f"{first}ffn.0.lora_down.weight": down, f"{first}ffn.0.lora_up.weight": up,
+             f"{first}diff_m": np.ones((1, 6, D), np.float32)}  # fmt: skip
     want = tensors_of(params)
     want["blocks.0.ffn.0.weight"] = want["blocks.0.ffn.0.weight"] + up @ down
     want["blocks.0.modulation"] = want["blocks.0.modulation"] + 1
