@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -59,16 +60,17 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Take one part out of a model directory, for PyTorch programs."""
+    """Take one part out of a model directory for PyTorch programs, or write a LoRA under other programs' names."""
 
-    part: PartName
-    """Which part."""
+    part: PartName | Literal["lora"]
+    """Which part; lora for a LoRA file."""
     source: Path
-    """Model directory."""
+    """Model directory; with --part lora a LoRA file of any family."""
     output: Path
     """What is written: a .pt, .pth or .safetensors file; any other name becomes a folder with shards and index."""
     layout: Layout = "original"
-    """Whose names: the release's (as in a StableAvatar .pt), diffusers' (dit, vae), or transformers' (the rest)."""
+    """Whose names: the release's (as in a StableAvatar .pt), diffusers' (dit, vae), or transformers' (the rest); for a
+    LoRA also comfyui's, peft's (within ComfyUI) or kohya's."""
     dtype: Dtype | None = None
     """Dtype on disk; else that of the model directory."""
     shard_size: float = 5.0
@@ -78,10 +80,63 @@ class Export:
 
     def run(self) -> None:
         """Export, and print what was written."""
-        from .exporting import export_part
+        from .exporting import export_lora, export_part
 
+        if self.part == "lora":
+            return print(export_lora(self.source, self.output, self.layout, self.overwrite))
         size = int(self.shard_size * 1e9)
-        print(export_part(self.part, self.source, self.output, self.layout, self.dtype, size, self.overwrite))
+        return print(export_part(self.part, self.source, self.output, self.layout, self.dtype, size, self.overwrite))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Write a model directory with LoRAs added to its transformer."""
+
+    lora: tuple[str, ...]
+    """LoRA files of any family, each as PATH or PATH:SCALE."""
+    source: Path
+    """Model directory."""
+    output: Path
+    """Model directory to write."""
+    dtype: Dtype | None = None
+    """Dtype of the transformer on disk; else the one it has."""
+    overwrite: bool = False
+    """Replace what is there already."""
+
+    def run(self) -> None:
+        """Merge, and print what was written."""
+        from .merging import merge
+
+        print(merge(self.lora, self.source, self.output, self.dtype, self.overwrite))
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare two sets of weights, tensor by tensor: files of any format, or model directories."""
+
+    a: tyro.conf.Positional[Path]
+    """Weight file, folder of shards, or model directory."""
+    b: tyro.conf.Positional[Path]
+    """The other."""
+    tolerance: float | None = None
+    """Largest difference of two values that passes; else they must be equal bit for bit, dtypes too."""
+    config: Path | None = None
+    """Preset with the model's sizes, by name or path, where it is no known model."""
+    lines: int = 20
+    """Most differences to print."""
+
+    def run(self) -> int:
+        """Print the differences, worst first; status 1 unless there is none to speak of."""
+        from .comparing import compare
+
+        found = compare(self.a, self.b, self.config)
+        different = [each for each in found if not each.equal]
+        for each in different[: self.lines]:
+            print(f"{each.name}: {each.line}")
+        if len(different) > self.lines:
+            print(f"... and {len(different) - self.lines} more")
+        print(f"{len(found) - len(different)} of {len(found)} tensors are equal bit for bit")
+        return int(any(each.worst > (self.tolerance or 0) or self.tolerance is None for each in different))
 
 
 @dataclass(frozen=True)
@@ -169,7 +224,16 @@ class Random:
             print(f"{file}: {file.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
-COMMANDS = {"import": Import, "export": Export, "inspect": Inspect, "verify": Verify, "pack": Pack, "random": Random}
+COMMANDS = {
+    "import": Import,
+    "export": Export,
+    "merge": Merge,
+    "compare": Compare,
+    "inspect": Inspect,
+    "verify": Verify,
+    "pack": Pack,
+    "random": Random,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

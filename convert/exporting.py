@@ -18,6 +18,8 @@ from stableavatar_jax.weights.formats.pth_writer import write_pth
 from stableavatar_jax.weights.formats.safetensors import write_safetensors
 from stableavatar_jax.weights.formats.sharded import FORMAT, write_sharded
 from stableavatar_jax.weights.formats.tensors import LazyTensor
+from stableavatar_jax.weights.lora import read_lora
+from stableavatar_jax.weights.lora_writer import save_lora
 from stableavatar_jax.weights.names.dit import is_of_sound
 from stableavatar_jax.whole import check_output, whole
 
@@ -65,6 +67,17 @@ def export_part(
                 if name == "umt5" and (source / TOKENIZER).is_file():
                     shutil.copyfile(source / TOKENIZER, partial / TOKENIZER)
     return f"{output}: {len(tensors)} tensors, {size / 1e9:.2f} GB, named as in {one.naming.name}"
+
+
+def export_lora(source: Path, output: Path, layout: Layout, overwrite: bool) -> str:
+    """Write a LoRA file of any family under the names of another, and say in a line what was written."""
+    if layout == "transformers" or output.suffix != ".safetensors":
+        raise Mistake(f"{output}: a LoRA is written as .safetensors, by any layout but transformers")
+    lora = read_lora(source)
+    check_export(output, source, overwrite, folder=False)
+    save_lora(output, lora.tree, "release" if layout == "original" else layout)
+    skipped = "".join(f"\nskipped {line}" for line in lora.skipped)
+    return f"{output}: {len(lora.ranks)} modules, from names of {lora.family}{skipped}"
 
 
 def check_export(output: Path, source: Path, overwrite: bool, *, folder: bool) -> None:

@@ -11,8 +11,11 @@ from stableavatar_jax.config import FILE, read_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.weights.directory import has_part, open_part
-from stableavatar_jax.weights.formats.files import open_tensors, weight_files
+from stableavatar_jax.weights.formats.files import open_tensors, unwrapped, weight_files
 from stableavatar_jax.weights.formats.tensors import LazyTensor
+from stableavatar_jax.weights.lora import read_lora
+from stableavatar_jax.weights.names.lora import family_of, is_lora
+from stableavatar_jax.weights.scaled import rescaled
 
 from . import parts
 from .importing import TOKENIZER
@@ -34,11 +37,24 @@ def describe(source: Path, key: str | None = None, names: bool = False) -> Itera
                 yield from _list(tensors) if names else ()
                 yield f"{source / name}: {_totals(tensors)}"
         return
-    tensors = open_tensors(source, key)
-    yield from _list(tensors) if names else ()
+    raw = open_tensors(source, key, unwrap=False)
+    yield from _list(raw) if names else ()
     on_disk = sum(file.stat().st_size for file in weight_files(source))
-    yield f"{source}: {on_disk / 1e9:.2f} GB on disk, {_totals(tensors)}"
-    yield from _identity(tensors)
+    yield f"{source}: {on_disk / 1e9:.2f} GB on disk, {_totals(raw)}"
+    yield from _lora(source, raw) if is_lora(raw) else _identity(rescaled(unwrapped(raw)))
+
+
+def _lora(source: Path, tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
+    """The family of a LoRA, its ranks, and what of it does not fit. Thin factors are read."""
+    yield f"it looks like a LoRA, names of {family_of(list(tensors))}"
+    try:
+        lora = read_lora(source)
+    except Mistake as error:
+        yield f"it cannot be applied: {error}"
+        return
+    ranks = Counter(lora.ranks.values()).most_common()
+    yield f"{len(lora.ranks)} modules of rank " + ", ".join(f"{rank} ({number})" for rank, number in ranks)
+    yield from (f"skipped: {line}" for line in lora.skipped)
 
 
 def _identity(tensors: Mapping[str, LazyTensor]) -> Iterator[str]:

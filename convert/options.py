@@ -7,4 +7,4 @@ PARTS: tuple[PartName, ...] = get_args(PartName)
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-Layout = Literal["original", "diffusers", "transformers"]
+Layout = Literal["original", "diffusers", "transformers", "comfyui", "peft", "kohya"]

@@ -5,6 +5,7 @@ Wan2.1's files or as in diffusers, with dots or with underscores for them, which
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -77,6 +78,13 @@ def modules(layers: int) -> Modules:
         for spelt in (module, diffusers_name(module)):
             named |= {spelt: module, spelt.replace(".", "_"): module}
     return Modules(named, rules)
+
+
+def is_lora(names: Iterable[str]) -> bool:
+    """Whether a file's names are those of a LoRA."""
+    names = list(names)
+    marks = [suffix for suffix in SUFFIXES if suffix != ".alpha"]
+    return bool(names) and any(name.endswith(tuple(marks)) or any(mark in name for mark in REFUSED) for name in names)
 
 
 def layers_of(names: list[str]) -> int:
