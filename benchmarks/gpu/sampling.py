@@ -1,4 +1,3 @@
-# mypy: ignore-errors
 """A whole run of sampling, 5 s of sound with random weights and 10 steps, by phases."""
 
 import dataclasses
@@ -59,6 +58,7 @@ def report(clock: list[tuple[str, float]], rows: Rows) -> None:
     start, steps, decoded = times["start"][0], times["denoised"], times["decoded"]
     parts = [(name.removeprefix("before "), t) for name, t in clock if name.startswith("before ")]
     rows.add("sample: import", s=round(times["import"][0] - start, 2))
+    rows.add("sample: reading picture and sound", s=round(parts[0][1] - times["import"][0], 2))
     for (name, begun), (_, ended) in zip(parts, [*parts[1:], ("", 0.0)], strict=True):
         if ended:
             rows.add(f"sample: {name}, weights, compiling and run", s=round(ended - begun, 2))

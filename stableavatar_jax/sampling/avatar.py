@@ -82,7 +82,9 @@ class Avatar:
         self, latents: Iterable[Float[np.ndarray, "n H W C"]], job: Job, tell: Tell = silent
     ) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
         """The frames of finished latents, enlarged where the job says so."""
-        vae, params = self.parts.load("vae")
+        # In bfloat16 frames lie 49 dB from float32's, below what H.264 keeps; a CPU has no bfloat16 arithmetic.
+        half = jax.default_backend() != "cpu"
+        vae, params = self.parts.load("vae", self.dtype if half else "float32")
         for frames in decode(vae, params, latents, job.timeline.frames, tell):
             yield media.enlarge(frames, job.frame.enlarge)
 

@@ -1,6 +1,7 @@
-"""Latents to frames: one latent frame at a time through the decoder."""
+"""Latents to frames: a few latent frames at a time through the decoder, while the frames before them are taken away."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,22 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.media import postprocess
-from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
 from stableavatar_jax.sampling.progress import Decoded, Tell, silent
 from stableavatar_jax.shapes import Array, Float, UInt8
 
+AT_ONCE = {"cpu": 1}
+"""Latent frames of one call of the decoder, by platform; on an accelerator more of them fill it better."""
+AT_ONCE_ELSEWHERE = 2
+
 
 @functools.lru_cache(maxsize=4)
-def decoder(config: VAEConfig) -> Callable[..., tuple[Array, Any]]:
-    """One latent frame to uint8 frames, jitted: `decoder(config)(params, z [1 H W C], cache) -> frames, cache`."""
-    vae = VAE(config)
+def decoder(vae: VAE) -> Callable[..., tuple[Array, Any]]:
+    """Latent frames to uint8 frames, jitted: `decoder(vae)(params, z [n H W C], cache) -> frames, cache`."""
 
-    def one(params: Any, z: Array, cache: Any) -> tuple[Array, Any]:
+    def run(params: Any, z: Array, cache: Any) -> tuple[Array, Any]:
         video, cache = vae.apply({"params": params}, z[None], cache, method="decode")  # type: ignore[misc]
         return postprocess(video[0]), cache
 
-    return jax.jit(one, donate_argnums=2)
+    return jax.jit(run, donate_argnums=2)
 
 
 def decode(
@@ -32,15 +35,37 @@ def decode(
 ) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
     """The first `frames` frames of the video, as they come; peak memory does not depend on the length.
 
-    The first latent frame is one frame, every other four; each call of the decoder takes one.
+    The first latent frame is one frame, every other four. The device works on the next ones while frames are taken
+    from it, and while whoever asked for them works on them.
     """
-    one, cache, done = decoder(vae.config), None, 0
-    for block in latents:
-        for z in block:
-            made, cache = one(params, jnp.asarray(z)[None], cache)
-            video = np.asarray(made)[: frames - done]
-            done += len(video)
-            tell(Decoded(done, frames))
-            yield video
-            if done >= frames:
-                return
+    done = 0
+    for made in _ahead(_chunks(vae, params, latents)):
+        video = np.asarray(made)[: frames - done]
+        done += len(video)
+        tell(Decoded(done, frames))
+        yield video
+        if done >= frames:
+            return
+
+
+def _chunks(vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "n H W C"]]) -> Iterator[Array]:
+    """Frames of every call of the decoder, on the device; the first call has the first latent frame alone.
+
+    The last call is filled up with its last latent frame: no frame depends on a later one.
+    """
+    run, cache, count = decoder(vae), None, AT_ONCE.get(vae.compute.platform, AT_ONCE_ELSEWHERE)
+    flat = itertools.chain.from_iterable(latents)
+    group = list(itertools.islice(flat, 1))
+    while group:
+        group += group[-1:] * (0 if cache is None else count - len(group))
+        frames, cache = run(params, jnp.asarray(np.stack(group)), cache)
+        frames.copy_to_host_async()
+        yield frames
+        group = list(itertools.islice(flat, count))
+
+
+def _ahead(items: Iterator[Array]) -> Iterator[Array]:
+    """The same items, each given when the next one has been asked for."""
+    for before, _ in itertools.pairwise(itertools.chain(items, [None])):
+        assert before is not None
+        yield before

@@ -1,0 +1,24 @@
+"""Decoding in calls of several latent frames equals decoding one after another, and runs one call ahead."""
+
+import numpy as np
+import pytest
+
+from stableavatar_jax.configs import tiny
+from stableavatar_jax.models.avatar import part
+from stableavatar_jax.models.compute import Compute
+from stableavatar_jax.sampling import decode as module
+from stableavatar_jax.sampling.decode import decode
+from tests.params import random_params
+
+
+@pytest.mark.parametrize("blocks", [[6], [1, 2, 3]])
+def test_calls_of_several_latent_frames_give_the_same_video(blocks, monkeypatch):
+    vae = part(tiny.model, "vae", Compute())
+    params, frames = random_params(vae), 19
+    z = np.random.default_rng(0).standard_normal((6, 2, 2, tiny.model.vae.z_dim), np.float32)
+    one = np.concatenate(list(decode(vae, params, [z], frames)))
+    monkeypatch.setattr(module, "AT_ONCE", {"cpu": 2})
+    told = []
+    parts = list(decode(vae, params, np.split(z, np.cumsum(blocks)[:-1]), frames, told.append))
+    assert [len(p) for p in parts] == [1, 8, 8, 2] and [event.done for event in told] == [1, 9, 17, 19]
+    assert np.abs(np.concatenate(parts).astype(int) - one).max() <= 1
