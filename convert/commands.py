@@ -30,17 +30,17 @@ class Import:
     source: Path
     """Folder of the released files; with --part a weight file, or a folder of shards."""
     output: Path
-    """Model directory; made where there is none, added to where there is one."""
+    """Model directory to write; parts are added to one that exists."""
     part: PartName | None = None
-    """The one part the weights are of; else every part that is found in the folder."""
+    """The one part to import; without it every part in the folder is imported."""
     config: Path | None = None
-    """Preset with the model's sizes, by name or path; else the directory's, else the known model's that fits."""
+    """Preset with the sizes, by name or path; by default those of the directory, or of the known model that fits."""
     dtype: Dtype | None = None
-    """Dtype on disk; else the file's own where all of it is of one 16-bit dtype, else float32."""
+    """Dtype on disk; by default the file's own if all of it has one 16-bit dtype, else float32."""
     tokenizer: Path | None = None
-    """The tokenizer.json of UMT5; else the one beside the weights."""
+    """UMT5's tokenizer.json; by default the one beside the weights."""
     key: str | None = None
-    """Where a PyTorch file holds several sets of weights: the key of the one to take."""
+    """Key of the weights to take, in a PyTorch file that holds several sets."""
     overwrite: bool = False
     """Replace parts that are there already."""
 
@@ -63,18 +63,18 @@ class Export:
     """Take one part out of a model directory for PyTorch programs, or write a LoRA under other programs' names."""
 
     part: PartName | Literal["lora"]
-    """Which part; lora for a LoRA file."""
+    """The part to export, or `lora` for a LoRA file."""
     source: Path
     """Model directory; with --part lora a LoRA file of any family."""
     output: Path
-    """What is written: a .pt, .pth or .safetensors file; any other name becomes a folder with shards and index."""
+    """File to write (.pt, .pth or .safetensors); any other name becomes a folder with shards and index."""
     layout: Layout = "original"
-    """Whose names: the release's (as in a StableAvatar .pt), diffusers' (dit, vae), or transformers' (the rest); for a
-    LoRA also comfyui's, peft's (within ComfyUI) or kohya's."""
+    """Names to write: the release's (`original`), diffusers' (dit, vae) or transformers' (the other parts); for a LoRA
+    also comfyui's, peft's (within ComfyUI) or kohya's."""
     dtype: Dtype | None = None
-    """Dtype on disk; else that of the model directory."""
+    """Dtype on disk; by default that of the model directory."""
     shard_size: float = 5.0
-    """Largest shard of a folder, in GB."""
+    """Size of the largest shard in a folder, in GB."""
     overwrite: bool = False
     """Replace what is there already."""
 
@@ -99,7 +99,7 @@ class Merge:
     output: Path
     """Model directory to write."""
     dtype: Dtype | None = None
-    """Dtype of the transformer on disk; else the one it has."""
+    """Dtype of the transformer on disk; by default the one it has."""
     overwrite: bool = False
     """Replace what is there already."""
 
@@ -117,13 +117,13 @@ class Compare:
     a: tyro.conf.Positional[Path]
     """Weight file, folder of shards, or model directory."""
     b: tyro.conf.Positional[Path]
-    """The other."""
+    """Weight file, folder of shards, or model directory to compare it with."""
     tolerance: float | None = None
-    """Largest difference of two values that passes; else they must be equal bit for bit, dtypes too."""
+    """Largest difference of two values that passes; by default they must be equal to the bit, dtypes included."""
     config: Path | None = None
-    """Preset with the model's sizes, by name or path, where it is no known model."""
+    """Preset with the model's sizes, by name or path, for a model that is not a known one."""
     lines: int = 20
-    """Most differences to print."""
+    """Largest number of differences to print."""
 
     def run(self) -> int:
         """Print the differences, worst first; status 1 unless there is none to speak of."""
@@ -146,7 +146,7 @@ class Inspect:
     source: tyro.conf.Positional[Path]
     """Weight file, folder of shards, or model directory."""
     key: str | None = None
-    """Where a PyTorch file holds several sets of weights: the key of the one to look at."""
+    """Key of the weights to inspect, in a PyTorch file that holds several sets."""
     names: bool = False
     """List every tensor's name, dtype and shape as well."""
 
@@ -181,11 +181,11 @@ class Pack:
     """Write parts of a model directory into another one, as one file each, in a dtype of choice."""
 
     checkpoint: Path
-    """Model directory to take them from."""
+    """Model directory to take the parts from."""
     output: Path
-    """Model directory to write; made where there is none, added to where there is one."""
+    """Model directory to write; parts are added to one that exists."""
     parts: tuple[PartName, ...] = PARTS
-    """Which parts."""
+    """The parts to write."""
     dtype: Dtype = "bfloat16"
     """Dtype on disk."""
     overwrite: bool = False
@@ -201,18 +201,18 @@ class Pack:
 
 @dataclass(frozen=True, kw_only=True)
 class Random:
-    """Write a model directory with random weights, to try every command or to train from; it shows noise."""
+    """Write a model directory with random weights, as a smoke test of every command; its videos show noise."""
 
     config: Path
     """Preset with the model's sizes, by name or path, such as tiny."""
     output: Path
     """Model directory to write; made where there is none."""
     parts: tuple[PartName, ...] = PARTS
-    """Which parts."""
+    """The parts to write."""
     dtype: Dtype = "float32"
     """Dtype on disk."""
     seed: int = 0
-    """Other seeds give other weights."""
+    """Seed of the weights."""
     overwrite: bool = False
     """Replace parts that are there already."""
 
