@@ -44,7 +44,7 @@ def save_params(folder: Path, params: Mapping[str, Any], *, overwrite: bool = Fa
     params = dict(params)
     chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), params)
     ours = whole(folder, folder=True, replace=overwrite) if hosts.is_first() else contextlib.nullcontext()
-    with ours, _quiet(), _checkpointer() as checkpointer:
+    with ours, quiet(), _checkpointer() as checkpointer:
         checkpointer.save(hidden(folder), ocp.args.PyTreeSave(params, save_args=chunked))
     hosts.meet(f"saved {folder}")
 
@@ -179,7 +179,7 @@ def _reading(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Orbax warns on every save that there is no database to merge (that form is not used on purpose), and prints the
     traceback of every error that it raises.
     """

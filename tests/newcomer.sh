@@ -22,6 +22,7 @@ say python -m stableavatar_jax.data precompute --data "$out/clips" --output "$ou
     --checkpoint "$out/weights" --frames 9 --sizes 64 64 --windows-per-clip 1
 say python train.py --config train_tiny --checkpoint "$out/weights" --data "$out/records" --run-dir "$out/run"
 say python train.py --run-dir "$out/run" --export "$out/trained"
-say python sample.py --config tiny --checkpoint "$out/trained" --image "$image" --audio "$audio" --output "$out/talk.mp4"
+say python sample.py --checkpoint "$out/trained" --image "$image" --audio "$audio" --output "$out/talk.mp4" \
+    --steps 5 --dtype float32
 say test -s "$out/talk.mp4"
 printf '\n%s is done after %d s\n' "$out/talk.mp4" "$SECONDS"

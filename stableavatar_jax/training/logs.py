@@ -14,6 +14,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from stableavatar_jax import hosts
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.whole import whole
 
 FILE = "metrics.csv"
@@ -66,10 +67,11 @@ class Log:
 
     def close(self) -> None:
         """Write what is pending, and the plot; what cannot be written is left out, as every step has its row."""
-        with contextlib.suppress(OSError):
-            for each in (self._file, self._board, self._bar):
+        for each in (self._file, self._board, self._bar):
+            with contextlib.suppress(OSError):
                 if each is not None:
                     each.close()
+        with contextlib.suppress(OSError, Mistake):
             if self._file:
                 plot_loss(self.path, self.folder / "loss.png")
 
@@ -101,8 +103,8 @@ class Log:
         figures = "  ".join(f"{name} {means[name]:.3g}" for name in SHOWN if name in means)
         if means.get("waiting_for_input", 0) > 0.1:
             figures += f"  waiting for input {means['waiting_for_input']:.0%}"
-        left = duration((self.steps - step) * seconds)
-        say(f"step {step} of {self.steps}  {figures}  {duration(seconds)} a step, {left} left")
+        left = f", {duration((self.steps - step) * seconds)} left" if step < self.steps else ""
+        say(f"step {step} of {self.steps}  {figures}  {duration(seconds)} a step{left}")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

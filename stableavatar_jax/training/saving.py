@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from stableavatar_jax import hosts
-from stableavatar_jax.checkpoint import load_params, save_params
+from stableavatar_jax.checkpoint import load_params, quiet, save_params
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training.state import TrainState
 
@@ -110,7 +110,8 @@ class Checkpoints:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            yield
+            with quiet():
+                yield
         except Exception as error:  # from this save, or from the one before, which failed in the background
             found = f"a checkpoint could not be written ({type(error).__name__}: {_first_line(error)})"
             raise Mistake(f"{self.folder}: {found}; {self.advice()}") from error

@@ -5,13 +5,14 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from stableavatar_jax import hosts
 from stableavatar_jax.compiling import keep_compiled
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.locks import alone
 from stableavatar_jax.training import defaults, loop
 from stableavatar_jax.training import export as exports
@@ -64,9 +65,25 @@ def train(config: RunConfig) -> int:
     return 0 if step >= config.steps else 143
 
 
-def one_run(config: RunConfig) -> contextlib.AbstractContextManager[Any]:
-    """The run directory as this process's own; of several that work together the first one holds it."""
-    return alone(config.run_dir) if hosts.is_first() else contextlib.nullcontext()
+@contextlib.contextmanager
+def one_run(config: RunConfig) -> Iterator[None]:
+    """The run directory as this process's own; of several that work together the first one holds it.
+
+    Folders above it are made for the lock, and go again where nothing came of the run.
+    """
+    if not hosts.is_first():
+        yield
+        return
+    made = [folder for folder in config.run_dir.absolute().parents if not folder.exists()]
+    with explained(config.run_dir):
+        config.run_dir.absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with alone(config.run_dir):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # there is something in it
+            for folder in made:
+                folder.rmdir()
 
 
 def inputs(config: RunConfig) -> list[Any]:
@@ -76,11 +93,15 @@ def inputs(config: RunConfig) -> list[Any]:
 
 def space(run: Run) -> int:
     """Bytes that the checkpoints will take: those kept, one that is being written, and the frozen weights once."""
-    size = lambda tree: sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))  # noqa: E731
     state = run.abstract
     there = len(saved_steps(run.config.run_dir))
     each = size((state.params, state.optimizer, state.ema))
     return max(0, run.config.keep + 1 - there) * each + (0 if there else size(state.frozen))
+
+
+def size(tree: Any) -> int:
+    """Bytes of an abstract tree, over all devices."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def describe(run: Run) -> str:
@@ -99,7 +120,7 @@ def describe(run: Run) -> str:
 def ending(config: RunConfig, step: int, done: int, seconds: float) -> str:
     """The last line of a run."""
     pace = f", {duration(seconds / done)} a step" if done > 0 else ""
-    told = f"{config.run_dir}: {step} steps are done and saved; {max(done, 0)} of them took {duration(seconds)}{pace}"
+    told = f"{config.run_dir}: {step} steps are done and saved, {max(done, 0)} of them in {duration(seconds)}{pace}"
     if step > config.steps:
         told += f"; no more than {config.steps} were asked for"
     elif step < config.steps:
@@ -119,6 +140,7 @@ def export(options: RunConfig) -> int:
     step = exports.choose_step(config.run_dir, options.export_step)
     run = part.prepare(dataclasses.replace(config, mesh=options.mesh))
     check_memory(run.abstract, run.devices)
+    check_folder(output, space=size((run.abstract.params, run.abstract.frozen)))
     state = exports.restore(run, step)
     lacking = exports.write_model(output, part.exported(run, state), config.checkpoint, defaults.read(config.run_dir))
     print(f"{output}: {' and '.join(part.names)} of step {step}")

@@ -130,13 +130,14 @@ def test_a_run_directory_that_is_something_else(tmp_path, made, capsys):
 
 def test_two_runs_in_one_directory(tmp_path, monkeypatch):
     """The second is refused while the first goes on, before it has opened its data."""
-    options = config(run_dir=tmp_path / "run", data=records(tmp_path / "data"))
+    options = config(run_dir=tmp_path / "new" / "run", data=records(tmp_path / "data"))
     with (
         work.one_run(options),
         pytest.raises(Mistake, match=f"run: .*{os.getpid()}.* is writing it"),
         work.one_run(options),
     ):
         pass
+    assert not options.run_dir.parent.exists()
     monkeypatch.setattr(work, "space", lambda run: 1 << 60)
     with pytest.raises(Mistake, match="GB are needed there"):
         work.train(options)
@@ -207,9 +208,9 @@ def test_it_says_when_it_compiles(capsys):
 
 def test_the_last_line(tmp_path):
     options = config(run_dir=tmp_path, steps=50)
-    assert f"{tmp_path}: 50 steps are done and saved; 50 of them took 1 min 40 s, 2 s a step." in work.ending(
+    assert f"{tmp_path}: 50 steps are done and saved, 50 of them in 1 min 40 s, 2 s a step." in work.ending(
         options, 50, 50, 100.0
     )
-    assert "120 steps are done and saved; 0 of them" in work.ending(options, 120, 0, 1.0)
+    assert "120 steps are done and saved, 0 of them" in work.ending(options, 120, 0, 1.0)
     assert "no more than 50 were asked for" in work.ending(options, 120, 0, 1.0)
     assert "stopped before 50, the same command goes on" in work.ending(options, 20, 20, 1.0)

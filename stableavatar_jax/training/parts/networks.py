@@ -58,7 +58,7 @@ def prepare_parts(
 
 def check_parts(config: PartConfig, names: tuple[str, ...]) -> None:
     """Raise Mistake where the clips are none, or the weights to begin with do not fit the networks."""
-    open_clip_set(config.clips)
+    say(f"clips: {len(open_clip_set(config.clips))} in {config.clips}")
     if config.held_out:
         expect(config.held_out, "clips", "--held-out")
     for name in names:

@@ -8,6 +8,7 @@ from stableavatar_jax.data.kinds import expect
 from stableavatar_jax.data.sources.records import FIELDS, RecordReader
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.training.logs import say
 
 
 def check_records(folder: Path, model: AvatarConfig) -> None:
@@ -21,6 +22,7 @@ def check_records(folder: Path, model: AvatarConfig) -> None:
     before = records.meta.get("after_picture", model.after_picture)
     if before != model.after_picture:
         problems.append(f"the picture is followed by `{before}`, the model reads `{model.after_picture}` there")
+    say(f"records: {len(records)} of {len(_one_of_each(records.index))} shapes in {folder}")
     if problems:
         listed = "".join(f"\n  {each}" for each in dict.fromkeys(problems))
         raise Mistake(
