@@ -54,7 +54,7 @@ def expect(path: Path, wanted: Kind, option: str) -> Path:
         advice = f"give it as --clips, or make records: python -m stableavatar_jax.data precompute --data {path}"
         raise Mistake(f"{needed}, this is {NAMES[found]}; {advice}")
     if found:
-        raise Mistake(f"{needed}, this is {NAMES[found]}; {OPTIONS[found]} takes such. Here: {MADE[wanted]}")
+        raise Mistake(f"{needed}, this is {NAMES[found]}, which {OPTIONS[found]} takes; {MADE[wanted]}")
     if path.is_file():
         advice = "`python -m convert import --part dit --source FILE --output DIR` brings such a file in"
         told = advice if wanted == "model" and path.suffix in WEIGHTS else MADE[wanted]

@@ -122,8 +122,8 @@ class RunConfig:
     export: Path | None = None
     """Train nothing: write the run's weights into this model directory, which may hold other parts already. All other
     options are those that the run began with; only `--run-dir` is needed."""
-    export_step: Annotated[int | Literal["last"], tyro.conf.arg(name="step")] = "last"
-    """Checkpoint that `--export` takes: the last, or the one of this step."""
+    export_step: Annotated[int | Literal["last", "best"], tyro.conf.arg(name="step")] = "last"
+    """Checkpoint that `--export` takes: the last, or the one of this step. (There is no best: see docs/training.md.)"""
     model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
     """The networks; a checkpoint's config.json takes its place."""
 
@@ -133,6 +133,11 @@ class RunConfig:
                 raise Mistake(f"{name} is {getattr(self, name)}, 1 or more is needed")
         if self.validate_every < 0:
             raise Mistake(f"validate_every is {self.validate_every}, 0 (for none) or more is needed")
+        if self.export_step == "best":
+            raise Mistake(
+                "--step best: there is no best checkpoint, as the losses of single steps are draws of noise levels; "
+                "give `last` or the step of a checkpoint, and compare their videos"
+            )
         if not 0 <= self.seed < 2**32:
             raise Mistake(f"seed is {self.seed}, 0 to 4294967295 is needed")
 

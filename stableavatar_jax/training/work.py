@@ -119,8 +119,9 @@ def describe(run: Run) -> str:
 
 def ending(config: RunConfig, step: int, done: int, seconds: float) -> str:
     """The last line of a run."""
-    pace = f", {duration(seconds / done)} a step" if done > 0 else ""
-    told = f"{config.run_dir}: {step} steps are done and saved, {max(done, 0)} of them in {duration(seconds)}{pace}"
+    pace = f", {duration(seconds / max(done, 1))} a step"
+    now = f", {done} of them in {duration(seconds)}{pace}" if done > 0 else " already"
+    told = f"{config.run_dir}: {step} steps are done and saved{now}"
     if step > config.steps:
         told += f"; no more than {config.steps} were asked for"
     elif step < config.steps:

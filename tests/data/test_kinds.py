@@ -26,13 +26,13 @@ def test_every_kind_for_every_other(folders, wanted):
     for name, path in folders.items():
         assert kind(path) == name
         if name != wanted:
-            with pytest.raises(Mistake, match=f"--given {path}: {NAMES[wanted]} is needed, this is {NAMES[name]}; "):
+            with pytest.raises(Mistake, match=f"--given {path}: {NAMES[wanted]} is needed, this is {NAMES[name]}[;,] "):
                 expect(path, wanted, "--given")
 
 
 def test_what_was_meant(folders, tmp_path):
     told = {("clips", "records"): "give it as --clips, or make records", ("run", "model"): "--export",
-            ("records", "clips"): "--data takes such", ("model", "run"): "--checkpoint takes such"}  # fmt: skip
+            ("records", "clips"): "which --data takes; ", ("model", "run"): "which --checkpoint takes; "}  # fmt: skip
     for (found, wanted), advice in told.items():
         with pytest.raises(Mistake, match=advice):
             expect(folders[found], wanted, "--given")

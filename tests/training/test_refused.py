@@ -153,6 +153,8 @@ def test_export_refuses_before_it_reads(tmp_path):
     assert exports.choose_step(run, "last") == 12 and exports.choose_step(run, 3) == 3
     with pytest.raises(Mistake, match="--step 4: .* has checkpoints of steps 3, 12"):
         exports.choose_step(run, 4)
+    with pytest.raises(Mistake, match="--step best: there is no best checkpoint"):
+        config(export_step="best")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").touch()
     with pytest.raises(Mistake, match="there is something in it, and it is no model directory"):
@@ -211,6 +213,6 @@ def test_the_last_line(tmp_path):
     assert f"{tmp_path}: 50 steps are done and saved, 50 of them in 1 min 40 s, 2 s a step." in work.ending(
         options, 50, 50, 100.0
     )
-    assert "120 steps are done and saved, 0 of them" in work.ending(options, 120, 0, 1.0)
+    assert "120 steps are done and saved already" in work.ending(options, 120, 0, 1.0)
     assert "no more than 50 were asked for" in work.ending(options, 120, 0, 1.0)
     assert "stopped before 50, the same command goes on" in work.ending(options, 20, 20, 1.0)

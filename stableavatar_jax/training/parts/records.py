@@ -22,7 +22,8 @@ def check_records(folder: Path, model: AvatarConfig) -> None:
     before = records.meta.get("after_picture", model.after_picture)
     if before != model.after_picture:
         problems.append(f"the picture is followed by `{before}`, the model reads `{model.after_picture}` there")
-    say(f"records: {len(records)} of {len(_one_of_each(records.index))} shapes in {folder}")
+    shapes = len(_one_of_each(records.index))
+    say(f"records: {len(records)} in {folder}, of {shapes} shape{'s' if shapes > 1 else ''}")
     if problems:
         listed = "".join(f"\n  {each}" for each in dict.fromkeys(problems))
         raise Mistake(
