@@ -9,8 +9,10 @@ import inspect
 import os
 import select
 import shlex
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any, TypeVar
 
 from stableavatar_jax.compiling import no_device
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.options import nearest, parse_options, take
+from stableavatar_jax.options import nearest, parse_options, take, wrapped
 
 T = TypeVar("T")
 
@@ -134,10 +136,16 @@ def _known(name: str, commands: Mapping[str, type[Any]], what: str) -> str:
 
 
 def _overview(commands: Mapping[str, type[Any]], about: str) -> str:
-    width = max(map(len, commands))
-    lines = [f"  {name:{width}}  {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in commands.items()]
+    width = 2 + max(map(len, commands))
     usage = f"usage: {program()} COMMAND [options]\n\n"
-    return f"{usage}{about}\n\ncommands (COMMAND --help lists its options):\n" + "\n".join(lines)
+    listed = [
+        textwrap.fill(
+            (inspect.getdoc(cls) or "").splitlines()[0], min(shutil.get_terminal_size().columns, 100) - 1,
+            initial_indent=f"  {name:{width}}", subsequent_indent=" " * (width + 2),
+        )
+        for name, cls in commands.items()
+    ]  # fmt: skip
+    return f"{usage}{wrapped(about)}\n\ncommands (COMMAND --help lists its options):\n" + "\n".join(listed)
 
 
 @contextlib.contextmanager

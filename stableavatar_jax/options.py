@@ -8,9 +8,12 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import io
 import math
 import re
+import shutil
+import textwrap
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -71,7 +74,8 @@ def parse_options(cls: type[T], argv: Sequence[str], *, program: str, default: T
         more["--config PRESET"] = "Preset to take all other values from: a name of ours or the path of a Python file."
         if (preset := take(rest, "--config")) is not None:
             default = load_preset(preset, cls)
-    parser: Any = tyro.extras.get_parser(cls, default=default, prog=program, description=cls.__doc__)
+    parser: Any = tyro.extras.get_parser(cls, default=default, prog=program)
+    parser.description = wrapped(cls.__doc__ or "").replace("%", "%%")
     if {"-h", "--help"} & set(rest):
         print(_help(parser, program, more))
         raise SystemExit(0)
@@ -122,6 +126,17 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
         return next(option for option in known if option.lstrip("-") == near[0])
     near = difflib.get_close_matches(last, by_last, 1, 0.7) or [each for each in by_last if last.endswith(f"-{each}")]
     return by_last[near[0]] if near else None
+
+
+def wrapped(text: str) -> str:
+    """Prose filled to the width of the terminal; commands, which are to be copied, as they stand."""
+    width = min(shutil.get_terminal_size().columns, 100) - 1
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    filled = [
+        textwrap.indent(textwrap.dedent(each), "    ") if re.match(r"\s|python |stableavatar-", each)
+        else textwrap.fill(each, width) for each in paragraphs
+    ]  # fmt: skip
+    return "\n\n".join(filled)
 
 
 def _check_names(parser: argparse.ArgumentParser, argv: Sequence[str], program: str) -> None:
@@ -185,12 +200,13 @@ def _help(parser: argparse.ArgumentParser, program: str, more: Mapping[str, str]
     for action in parser._actions:
         action.help = _tidied(action.help or "")
         if isinstance(action.metavar, str):
-            action.metavar = action.metavar.replace("{None}|", "")
+            action.metavar = action.metavar.replace("{None}|", "").replace("{None,", "{")
     for option, text in more.items():
         name, _, metavar = option.partition(" ")
         parser.add_argument(name, metavar=metavar, help=text)
     added = [name.partition(" ")[0] for name in more]
     for group in parser._action_groups:
+        group.description = group.description and wrapped(group.description)
         group._group_actions.sort(key=lambda action: _rank(action, added))
     return argparse.ArgumentParser.format_help(parser).rstrip()
 
@@ -199,6 +215,7 @@ def _tidied(text: str) -> str:
     if "==SUPPRESS==" in text:
         return argparse.SUPPRESS
     text = re.sub(r" ?\(default: (None|False|)\)$", "", text)
+    text = re.sub(r"(\(required\).*) \(required\)$", r"\1", text)
     return re.sub(r"\(default: (.{40}).{20,}\)$", r"(default: \1...)", text, flags=re.DOTALL)
 
 

@@ -38,7 +38,7 @@ class Windows:
 class Make:
     """Make something.
 
-    make --output out.mp4
+    python make.py --output out.mp4
     """
 
     model: FromPreset[Model] = field(default_factory=Model)
@@ -160,7 +160,7 @@ def test_help_lists_every_option_and_the_required_ones_first(capsys, monkeypatch
     monkeypatch.setenv("COLUMNS", "80")
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    assert "\n    make --output out.mp4\n" in shown
+    assert "\n    python make.py --output out.mp4\n" in shown
     names = re.findall(r"(?m)^  (--[\w.-]+)", shown)
     assert names[:3] == ["--output", "--wish", "--config"] and {"--seed", "--windows.overlap"} < set(names)
     assert "(required)" in shown and "None means a new one" in shown and "(%)" in shown and "(default: 50)" in shown

@@ -17,10 +17,12 @@ from stableavatar_jax.errors import Mistake
 ABOUT = """From raw clips to what training reads.
 
     python -m stableavatar_jax.data prepare --source RAW --output PREPARED \\
-        --detector face_detection_short_range.tflite --landmarks face_landmark.tflite
+        --detector face_detection_short_range.tflite \\
+        --landmarks face_landmark.tflite
     python -m stableavatar_jax.data build --source PREPARED --output CLIPS
     python -m stableavatar_jax.data inspect CLIPS
-    python -m stableavatar_jax.data precompute --data CLIPS --output RECORDS --checkpoint MODEL"""
+    python -m stableavatar_jax.data precompute --data CLIPS \\
+        --output RECORDS --checkpoint MODEL"""
 
 
 @dataclass(frozen=True)

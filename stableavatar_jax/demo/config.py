@@ -62,7 +62,8 @@ class Check:
 class Threshold:
     """Measure the threshold that `check` uses, and write it beside the weights.
 
-    python -m stableavatar_jax.world build --output HELD --characters 200 --split test --seconds 0
+    python -m stableavatar_jax.world build --output HELD --characters 200 \\
+        --split test --seconds 0
     python -m stableavatar_jax.demo threshold --clips HELD
     """
 

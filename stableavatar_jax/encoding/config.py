@@ -15,7 +15,8 @@ from stableavatar_jax.errors import Mistake
 class PrecomputeConfig:
     """Encode the windows of a data set with the frozen encoders.
 
-    python -m stableavatar_jax.data precompute --data CLIPS --output RECORDS --checkpoint MODEL
+    python -m stableavatar_jax.data precompute --data CLIPS \\
+        --output RECORDS --checkpoint MODEL
     """
 
     data: Path

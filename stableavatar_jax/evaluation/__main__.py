@@ -11,7 +11,7 @@ ABOUT = """Judging a model by what it makes (docs/demo.md says what is measured,
     python -m stableavatar_jax.evaluation talk --clips HELD
     python -m stableavatar_jax.evaluation drift --seconds 60
     python -m stableavatar_jax.evaluation codec --clips HELD
-    python -m stableavatar_jax.evaluation sheet outputs/demo.mp4 --output sheet.png
+    python -m stableavatar_jax.evaluation sheet talk.mp4 --output sheet.png
 
 The status is 1 where a gate is missed."""
 COMMANDS = {"talk": Talk, "drift": Drift, "codec": Codec, "probe": Probe, "sheet": Sheet, "curves": Curves}

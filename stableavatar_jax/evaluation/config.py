@@ -32,7 +32,8 @@ class Talk:
     """Make held-out characters speak held-out voices, and measure their mouths against the truth.
 
     python -m stableavatar_jax.evaluation talk --clips HELD
-    python -m stableavatar_jax.evaluation talk --clips HELD --recordings speech-1.wav speech-2.wav
+    python -m stableavatar_jax.evaluation talk --clips HELD \\
+        --recordings speech-1.wav speech-2.wav
     """
 
     clips: Path
@@ -132,7 +133,8 @@ class Codec:
 class Probe:
     """Measure how well a linear map of the audio encoder's features predicts the mouth's opening.
 
-    python -m stableavatar_jax.evaluation probe --checkpoint MODEL --clips TRAIN --held-out TEST
+    python -m stableavatar_jax.evaluation probe --checkpoint MODEL \\
+        --clips TRAIN --held-out TEST
 
     The map is a ridge regression, fitted to one set of clips and measured on the other. A correlation above 0.9 is
     wanted before a transformer is trained on the encoder.
@@ -168,7 +170,7 @@ class Probe:
 class Sheet:
     """Draw evenly spaced frames of a video, and under each its mouth enlarged.
 
-    python -m stableavatar_jax.evaluation sheet outputs/demo.mp4 --output docs/demo.png
+    python -m stableavatar_jax.evaluation sheet talk.mp4 --output sheet.png
     """
 
     video: Annotated[Path, tyro.conf.Positional]

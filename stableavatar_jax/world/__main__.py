@@ -8,9 +8,9 @@ from stableavatar_jax.world.config import BuildWorldConfig, FitConfig, SheetConf
 
 ABOUT = """A world of talking characters that knows how far each mouth is open.
 
-    python -m stableavatar_jax.world build --output CLIPS --characters 640 --split train
+    python -m stableavatar_jax.world build --output CLIPS --characters 640
     python -m stableavatar_jax.world sheet --output sheet.png
-    python -m stableavatar_jax.world sheet --clips CLIPS --number 3 --output clip.png
+    python -m stableavatar_jax.world sheet --clips CLIPS --output clip.png
     python -m stableavatar_jax.world fit"""
 
 

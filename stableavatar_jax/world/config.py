@@ -21,7 +21,7 @@ TEST_CHARACTERS = 10_000_000
 class BuildWorldConfig:
     """Draw talking characters and write them as a data set of clips, as `data build` does with real ones.
 
-    python -m stableavatar_jax.world build --output CLIPS --characters 640 --split train
+    python -m stableavatar_jax.world build --output CLIPS --characters 640
     """
 
     output: Path
@@ -67,7 +67,7 @@ class SheetConfig:
     """Draw a sheet of characters, or of one clip's frames with the opening of its mouth.
 
     python -m stableavatar_jax.world sheet --output sheet.png
-    python -m stableavatar_jax.world sheet --clips CLIPS --number 3 --output clip.png
+    python -m stableavatar_jax.world sheet --clips CLIPS --output clip.png
     """
 
     output: Path = Path("sheet.png")

@@ -39,7 +39,8 @@ class PrepareConfig:
     """Find faces, cut out the sound and measure the quality of raw clips.
 
     python -m stableavatar_jax.data prepare --source RAW --output PREPARED \\
-        --detector face_detection_short_range.tflite --landmarks face_landmark.tflite
+        --detector face_detection_short_range.tflite \\
+        --landmarks face_landmark.tflite
     """
 
     source: Path

@@ -46,10 +46,13 @@ class StepConfig:
 class TrainConfig(RunConfig):
     """Train the transformer on precomputed records or on clips; the same command goes on where it stopped.
 
-    python train.py --config train_1b --checkpoint MODEL --data DIR --run-dir DIR
+    python train.py --config train_1b --checkpoint MODEL --data RECORDS \\
+        --run-dir RUN
+    python train.py --run-dir RUN --export MODEL
+    python train.py --part vae --help
 
-    python train.py --run-dir DIR --export MODEL writes the weights; --part vae, wav2vec2 or text_image trains another
-    part of the model: python train.py --part vae --help
+    The second command writes the weights into a model directory. --part vae, wav2vec2 or text_image trains another part
+    of the model.
     """
 
     FREE = RunConfig.FREE | {
