@@ -211,7 +211,7 @@ class Sheet:
 class Curves:
     """Draw columns of runs' metrics.csv over their steps (matplotlib comes with the extra `training`).
 
-    python -m stableavatar_jax.evaluation curves runs/a runs/b --output curves.png
+    python -m stableavatar_jax.evaluation curves runs/a --output a.png
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
