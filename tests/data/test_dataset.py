@@ -223,3 +223,15 @@ def test_inspect(built, tmp_path):
     assert "3 clips (2 talking, 1 singing)" in text
     sheet = np.asarray(inspection.contact_sheet(inspection.open_clips(built)))
     assert sheet.shape[1] == 6 * inspection.TILE and (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_a_damaged_data_set_is_named(source, tmp_path):
+    build(BuildConfig(source=source, output=tmp_path / "out"))
+    (shard,) = (tmp_path / "out").rglob("*.array_record*")
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(Mistake, match="out: .*build it again"):
+        [ClipDataset(tmp_path / "out")[number] for number in range(3)]
+    shard.unlink()
+    with pytest.raises(Mistake, match="out: .*build it again"):
+        ClipDataset(tmp_path / "out")[0]

@@ -2,8 +2,11 @@
 
 import contextlib
 import csv
+import multiprocessing
 import os
 import signal
+import threading
+import time
 import zipfile
 from fractions import Fraction
 from pathlib import Path
@@ -331,3 +334,41 @@ def test_status_1_where_every_clip_was_left_out(tmp_path, finder, capsys):
     with contextlib.chdir(tmp_path):
         assert main(["prepare", *options]) == 1
     assert "raw: no clip can be used; report.csv says why" in capsys.readouterr().err
+
+
+class Endless(SquareFinder):
+    """Looks at a clip for ever."""
+
+    def follow(self, frames):
+        next(frames)
+        (Path.cwd() / "begun").touch()
+        time.sleep(600)
+        yield None
+
+
+def begin_endless(config):
+    prepare.FaceFinder = Endless
+    return prepare._begin(config)
+
+
+def test_stopping_leaves_nothing_half_written(tmp_path, monkeypatch):
+    """A process that is told to stop removes what it has half written; the first one tells it when it is stopped."""
+    made.video(tmp_path / "raw" / "a.mp4")
+    monkeypatch.chdir(tmp_path)
+    run = prepare.outcomes(begin_endless, config(tmp_path, workers=1), {"a.mp4": tmp_path / "raw" / "a.mp4"}, 1)
+    waiting = threading.Thread(target=lambda: list(run))
+    waiting.start()
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    assert (tmp_path / "out" / ".a.wav.part").exists()
+    (child,) = multiprocessing.active_children()
+    child.terminate()
+    waiting.join(30)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_link_that_leads_nowhere_is_reported(tmp_path, finder):
+    made.video(tmp_path / "raw" / "a.mp4")
+    (tmp_path / "raw" / "b.mp4").symlink_to(tmp_path / "gone.mp4")
+    prepare.prepare(config(tmp_path))
+    assert "b.mp4: no such file" in rows(tmp_path)["b.mp4"]["faults"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from stableavatar_jax import media
 from stableavatar_jax.data.config import Kind
@@ -124,7 +124,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # each format's decoder has its own
         raise Mistake(f"{name} is no readable picture ({error}); copy it again") from error
     return image
 
@@ -133,6 +133,6 @@ def _is_whole(data: bytes) -> bool:
     """Whether it is a picture with right checksums, as far as its format has any (PNG does); nothing is decoded."""
     try:
         Image.open(io.BytesIO(data)).verify()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except Exception:
         return False
     return True

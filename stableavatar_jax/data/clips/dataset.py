@@ -182,8 +182,11 @@ class ClipDataset(Sequence[Clip]):
         except (OSError, ValueError) as error:
             advice = "`python -m stableavatar_jax.data build` makes one"
             raise Mistake(f"{path}: no finished data set ({error}); {advice}") from error
-        builder = tfds.builder_from_directory(str(folder / Clips.name / str(Clips.VERSION)))
-        self._source = builder.as_data_source(SPLIT)
+        try:
+            builder = tfds.builder_from_directory(str(folder / Clips.name / str(Clips.VERSION)))
+            self._source = builder.as_data_source(SPLIT)
+        except Exception as error:  # of tfds and of array_record, which have no class of their own
+            raise Mistake(f"{folder}: its files are damaged or missing ({error}); build it again") from error
         if len(self._source) != len(self.entries):
             raise Mistake(f"{folder}: {len(self._source)} clips, {len(self.entries)} in {INDEX}; build it again")
 
@@ -197,4 +200,7 @@ class ClipDataset(Sequence[Clip]):
         return len(self.entries)
 
     def __getitem__(self, number):  # type: ignore[no-untyped-def]
-        return from_example(self._source[number])
+        try:
+            return from_example(self._source[number])
+        except Exception as error:
+            raise Mistake(f"{self.folder}: clip {number} cannot be read ({error}); build it again") from error

@@ -91,7 +91,7 @@ def read_masks(path: Path, frames: int) -> tuple[tuple[bytes, ...], tuple[bytes,
             face, lip = (
                 tuple(read(f"{part}/frame_{i}.png") for i in range(frames)) for part in ("face_masks", "lip_masks")
             )
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # of zipfile and of what it decompresses with: BadZipFile, zlib.error, RuntimeError, ...
         raise Mistake(f"{path}: the masks cannot be read ({error}); delete it and run prepare again") from error
     return face, lip
 

@@ -34,6 +34,7 @@ from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.clips.workers import Work, outcomes
 from stableavatar_jax.errors import UNWRITTEN, Mistake, explained
 from stableavatar_jax.locks import hidden
+from stableavatar_jax.media.files import check_file
 from stableavatar_jax.shapes import UInt8
 from stableavatar_jax.whole import check_folder, whole
 
@@ -48,7 +49,7 @@ CRF = 12
 
 def prepare(config: PrepareConfig) -> Tally:
     """Prepare every clip of a source; returns what was left out. Raises Mistake."""
-    names = {path: _inside(name, config) for name, path in named_clips(config.source).items() if path.is_file()}
+    names = {path: _inside(name, config) for name, path in named_clips(config.source).items() if not path.is_dir()}
     _check(config, names)
     FaceFinder(config.detector, config.landmarks)  # what is wrong with the models is said once, before any work
     tally = Tally(on_bad=config.on_bad)
@@ -77,6 +78,7 @@ def prepare(config: PrepareConfig) -> Tally:
 
 def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinder) -> Quality:
     """Prepare one clip, unless it is there already; its measures. Raises Mistake, and leaves nothing then."""
+    check_file(path)
     target = config.output / name
     report = target.with_suffix(QUALITY_SUFFIX)
     stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals), "fps": config.fps}

@@ -1,7 +1,9 @@
 """Processes that work on a clip each, of which one may die without ending the others."""
 
+import contextlib
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 from stableavatar_jax.errors import Mistake
 
 Work = Callable[[Path, str], Any]
+
+PATIENCE = 5
+"""Seconds that a process has to remove what it has half written."""
 
 
 def outcomes(
@@ -38,6 +43,9 @@ def outcomes(
                     worker.stop()
     finally:
         for worker in busy:
+            worker.process.terminate()
+        for worker in busy:
+            worker.process.join(PATIENCE)
             worker.process.kill()
 
 
@@ -84,7 +92,9 @@ class _Worker:
 
 def _serve(pipe: Connection, begin: Callable[[Any], Work], options: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process ends the others
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # not at once: half-written files are to go
     work = begin(options)
-    pipe.send(True)
-    while task := pipe.recv():
-        pipe.send(work(*task))
+    with contextlib.suppress(EOFError, ConnectionError):  # the first process is dead
+        pipe.send(True)
+        while task := pipe.recv():
+            pipe.send(work(*task))

@@ -60,7 +60,7 @@ def unpack(data: bytes, dtypes: Mapping[str, str], name: str = "record") -> Batc
     try:
         with np.load(io.BytesIO(data)) as file:
             arrays = {field: file[field] for field in dtypes}
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
         advice = "remove it and its line in the index, and precompute again"
         raise Mistake(f"{name}: the record is damaged ({error}); {advice}") from None
     return {field: a.view(ml_dtypes.bfloat16) if dtypes[field] == "bfloat16" else a for field, a in arrays.items()}
