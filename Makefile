@@ -22,7 +22,7 @@ help:    ## this list
 .venv-parity/stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-parity
 	@echo "Installing into .venv-parity, PyTorch too; it takes minutes."
-	.venv-parity/bin/pip install -c constraints.txt -e '.[dev]' torch==2.13.0
+	.venv-parity/bin/pip install -c constraints.txt -e '.[dev]' torch==2.13.0 diffusers==0.42.1 peft==0.21.2
 	touch $@
 
 setup: .venv/stamp ## make .venv with all that the tests and the commands of README and docs need

@@ -2,6 +2,7 @@
 
 import collections
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -10,6 +11,8 @@ from stableavatar_jax.errors import Mistake
 torch = pytest.importorskip("torch", reason="torch lives in the environment of `make parity` alone")
 
 from stableavatar_jax.weights.formats.files import open_tensors  # noqa: E402
+from stableavatar_jax.weights.formats.pth_writer import write_pth  # noqa: E402
+from stableavatar_jax.weights.formats.tensors import lazy  # noqa: E402
 
 DTYPES = [
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
@@ -116,3 +119,21 @@ def test_the_format_before_the_zip_is_refused(tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(Mistake, match="before 1.6"):
         open_tensors(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_torch_loads_what_we_write(tmp_path, mmap):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "turned": rng.standard_normal((30, 20)).astype(np.float32).T, "scalar": np.float32(3).reshape(()),
+        "empty": np.zeros((0, 3), np.float32), "half": rng.standard_normal((3, 4, 5)).astype(np.float16),
+        "bf16": rng.standard_normal(7).astype(ml_dtypes.bfloat16), "count": np.arange(5), "flags": np.array([True]),
+    }  # fmt: skip
+    write_pth(tmp_path / "w.pt", {name: lazy(array) for name, array in arrays.items()})
+    saved = torch.load(tmp_path / "w.pt", weights_only=True, mmap=mmap)
+    assert list(saved) == list(arrays)
+    for name, array in arrays.items():
+        dense = saved[name].contiguous().reshape(-1).view(torch.uint8).numpy()
+        assert tuple(saved[name].shape) == array.shape and dense.tobytes() == array.tobytes(), name
+        assert str(saved[name].dtype).removeprefix("torch.") == array.dtype.name
+    assert_same(tmp_path / "w.pt", saved)

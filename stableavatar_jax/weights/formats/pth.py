@@ -81,7 +81,7 @@ def read_pth(path: Path) -> tuple[Any, Callable[[Tensor], LazyTensor]]:
         try:
             data = archive.read(pickles[0])
             swapped = f"{root}byteorder" in entries and archive.read(f"{root}byteorder") == b"big"
-        except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
+        except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:  # OSError: a place before the file
             raise Mistake.at(path, f"its index cannot be read ({error})", DAMAGED) from None
         spans = {name.removeprefix(f"{root}data/"): _span(path, info) for name, info in entries.items()}
     return _unpickle(path, data), lambda tensor: _lazy(path, tensor, spans, swapped)

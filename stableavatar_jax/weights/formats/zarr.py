@@ -44,6 +44,9 @@ def _open(file: Path) -> LazyTensor:
     if not plain:
         raise Mistake.at(file, "its chunks are compressed or reordered, and cannot be mapped", ADVICE)
     grid = [range(-(-n // size)) for n, size in zip(shape, chunks, strict=True)]
+    held = sum(1 for _ in file.parent.iterdir()) - 1
+    if math.prod(-(-n // size) for n, size in zip(shape, chunks, strict=True)) > held:
+        raise Mistake.at(file, f"{shape} in chunks of {chunks} needs more than the {held} files there", ADVICE)
     paths = {place: file.with_name(join.join(map(str, place)) or "0") for place in itertools.product(*grid)}
     size = math.prod(chunks) * dtype.itemsize
     for path in paths.values():
