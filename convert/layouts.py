@@ -46,7 +46,7 @@ def form(part: PartName, layout: Layout, config: Any) -> Form:
         case "wav2vec2", "original" | "transformers":
             return Form(wav2vec2.NAMINGS[0], TRANSFORMERS_STEM, _wav2vec2(config))
     known = "diffusers" if part in ("dit", "vae") else "transformers"
-    raise Mistake(f"--layout {layout}: there is none of {part}; give original or {known}")
+    raise Mistake(f"--layout {layout}: {part} has no such layout; give original or {known}")
 
 
 def _wan_transformer(c: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def from_json(cls: type[T], plain: Any, *, file: Path | str = "config", key: str
     for name in plain.keys() - fields.keys():
         near = difflib.get_close_matches(name, fields, 1, 0.5)
         advice = f"did you mean {_join(key, near[0])}?" if near else f"the keys are {', '.join(fields)}"
-        raise Mistake(f"{_at(file, _join(key, name))} is no key of {cls.__name__}; {advice}")
+        raise Mistake(f"{_at(file, _join(key, name))} is not a key of {cls.__name__}; {advice}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in plain:
@@ -121,7 +121,7 @@ def read_config(folder: Path, cls: type[T], name: str = FILE) -> T:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Mistake(f"a key stands twice in one object of {', '.join(found)}")
+        raise Mistake(f"a key appears twice in one object of {', '.join(found)}")
     return found
 
 

@@ -149,7 +149,7 @@ def _check_names(parser: argparse.ArgumentParser, argv: Sequence[str], program: 
         if re.match("--?[^-0-9.]", name) and name not in known:
             near = nearest(name, [option for option in known if not option.startswith("--no-")])
             advice = f"did you mean {near}?" if near else f"see {program} --help"
-            raise Mistake(f"{argument.partition('=')[0]} is no option; {advice}")
+            raise Mistake(f"{argument.partition('=')[0]} is not an option; {advice}")
 
 
 @contextlib.contextmanager

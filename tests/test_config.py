@@ -75,8 +75,8 @@ def test_what_is_absent_has_its_default_and_integers_are_floats():
 @pytest.mark.parametrize(
     ("plain", "message"),
     [
-        ({"model": {"dit": {"num_head": 1}}}, "num_head is no key of DiTConfig; did you mean model.dit.num_heads?"),
-        ({"zzz": 1}, "zzz is no key of RunConfig; the keys are model, output, seed"),
+        ({"model": {"dit": {"num_head": 1}}}, "num_head is not a key of DiTConfig; did you mean model.dit.num_heads?"),
+        ({"zzz": 1}, "zzz is not a key of RunConfig; the keys are model, output, seed"),
         ({"model": {"dit": {"num_heads": "12"}}}, 'model.dit.num_heads is "12", int is needed'),
         ({"model": {"dit": {"num_heads": True}}}, "model.dit.num_heads is true, int is needed"),
         ({"model": {"dit": {"num_heads": 1.0}}}, "model.dit.num_heads is 1.0, int is needed"),
@@ -91,7 +91,7 @@ def test_what_is_absent_has_its_default_and_integers_are_floats():
         ({"fast": 1}, "fast is 1, bool is needed"),
         ({"seed": "x"}, 'seed is "x", int is needed'),
         ({"scales": {"a": "b"}}, 'scales.a is "b", float is needed'),
-        ({"guidance": {"nmu_heads": 1}}, "guidance.nmu_heads is no key"),
+        ({"guidance": {"nmu_heads": 1}}, "guidance.nmu_heads is not a key"),
         ([], "config.json is [], an object"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_missing_key_without_default():
 def test_files_that_are_no_config(tmp_path):
     with pytest.raises(Mistake, match="no such file.*python -m convert import"):
         read_config(tmp_path, RunConfig)
-    for text, message in (("{", "not valid JSON"), ('{"fast": true, "fast": false}', "stands twice"), ("", "valid")):
+    for text, message in (("{", "not valid JSON"), ('{"fast": true, "fast": false}', "appears twice"), ("", "valid")):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(Mistake, match=message):
             read_config(tmp_path, RunConfig)

@@ -61,7 +61,7 @@ def expect(path: Path, wanted: Kind, option: str) -> Path:
         raise Mistake(f"{needed}, this is a file; {told}")
     if not path.is_dir():
         raise Mistake(f"{needed}, there is nothing at this path; {MADE[wanted]}")
-    raise Mistake(f"{needed}, this folder is none (it has no {_sign(wanted)}); {MADE[wanted]}")
+    raise Mistake(f"{needed}, this folder is not one (it has no {_sign(wanted)}); {MADE[wanted]}")
 
 
 def _sign(wanted: Kind) -> str:

@@ -227,7 +227,7 @@ def with_defaults(config: SampleConfig, directory: Path) -> SampleConfig:
 def change(config: T, **options: Any) -> T:
     """The config with some options changed, each by its name on the command line, whichever group it belongs to.
 
-    Raises Mistake for a name that is no option, with the nearest one.
+    Raises Mistake for a name that is not an option, with the nearest one.
     """
     groups = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
     own = {name: options.pop(name) for name in groups.keys() & options.keys()}
@@ -239,7 +239,8 @@ def change(config: T, **options: Any) -> T:
     if options:
         unknown = next(iter(options))
         near = difflib.get_close_matches(unknown, names(config), 1, 0.4)
-        raise Mistake(f"{unknown} is no option of sampling; " + (f"did you mean {near[0]}?" if near else "see --help"))
+        advice = f"did you mean {near[0]}?" if near else "see --help"
+        raise Mistake(f"{unknown} is not an option of sampling; {advice}")
     return dataclasses.replace(config, **own)  # type: ignore[type-var]
 
 

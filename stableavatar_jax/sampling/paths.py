@@ -44,7 +44,7 @@ def split_scale(option: str) -> tuple[Path, float]:
     except ValueError:
         factor = math.nan
     if not path or not math.isfinite(factor):
-        raise Mistake(f"--lora {option}: no such file, and {scale!r} is no scale; give PATH or PATH:SCALE")
+        raise Mistake(f"--lora {option}: no such file, and {scale!r} is not a scale; give PATH or PATH:SCALE")
     return Path(path), factor
 
 

@@ -17,7 +17,7 @@ from stableavatar_jax.presets import FromPreset
 PartName = Literal["dit", "vae", "wav2vec2", "text_image"]
 T = TypeVar("T")
 Told = Annotated[T, tyro.conf.arg(name="told"), tyro.conf.Fixed, tyro.conf.Suppress]
-"""A field that is written down but is no option: `--part` has chosen the class that it is in."""
+"""A field that is written down but is not an option: `--part` has chosen the class that it is in."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def check_model_directory(output: Path, parts: Mapping[str, object] | tuple[str,
     if found not in (None, "model"):
         raise Mistake(f"--export {output}: this is {NAMES[found]}; give a folder of its own for the model")
     if found is None and output.is_dir() and any(output.iterdir()):
-        raise Mistake(f"--export {output}: there is something in it, and it is no model directory; give another")
+        raise Mistake(f"--export {output}: there is something in it, and it is not a model directory; give another")
     for name in parts:
         if has_part(output / name):
             raise Mistake(f"--export {output}: it has a {name} already; remove that, or give another folder")

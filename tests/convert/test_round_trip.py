@@ -136,7 +136,7 @@ def test_dtype_and_what_a_file_may_lack(model, tmp_path):
 
 def test_export_refuses_before_it_writes(model, tmp_path, capsys):
     assert export(model, "vae", "transformers", tmp_path / "out") == 1
-    assert "--layout transformers: there is none of vae; give original or diffusers" in capsys.readouterr().err
+    assert "--layout transformers: vae has no such layout; give original or diffusers" in capsys.readouterr().err
     (tmp_path / "w.pt").write_bytes(b"mine")
     assert export(model, "vae", "original", tmp_path / "w.pt") == 1
     assert "exists already" in capsys.readouterr().err and (tmp_path / "w.pt").read_bytes() == b"mine"

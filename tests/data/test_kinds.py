@@ -41,5 +41,5 @@ def test_what_was_meant(folders, tmp_path):
         expect(tmp_path / "weights.pt", "model", "--checkpoint")
     with pytest.raises(Mistake, match="there is nothing at this path"):
         expect(tmp_path / "nowhere", "records", "--data")
-    with pytest.raises(Mistake, match=r"this folder is none \(it has no clips.json\)"):
+    with pytest.raises(Mistake, match=r"this folder is not one \(it has no clips.json\)"):
         expect(tmp_path, "clips", "--clips")

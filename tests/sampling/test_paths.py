@@ -28,7 +28,7 @@ def test_a_colon_is_a_scale_where_no_file_has_the_name(tmp_path, monkeypatch):
                                 ("b:style", "b:style", 1), ("a:-1e-1", "a", -0.1), ("c", "c", 1)):  # fmt: skip
         assert split_scale(option) == (Path(path), scale)
     for option in ("a:nan", "a:inf", "a:-inf", "a:1e999", "a:", "a:much", ":1", "dir:x/a"):
-        with pytest.raises(Mistake, match="is no scale; give PATH or PATH:SCALE"):
+        with pytest.raises(Mistake, match="is not a scale; give PATH or PATH:SCALE"):
             split_scale(option)
 
 

@@ -157,7 +157,7 @@ def test_export_refuses_before_it_reads(tmp_path):
         config(export_step="best")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").touch()
-    with pytest.raises(Mistake, match="there is something in it, and it is no model directory"):
+    with pytest.raises(Mistake, match="there is something in it, and it is not a model directory"):
         exports.check_model_directory(tmp_path / "letters", ("dit",), run)
     with pytest.raises(Mistake, match="this is a folder of precomputed records"):
         exports.check_model_directory(records(tmp_path / "records"), ("dit",), run)

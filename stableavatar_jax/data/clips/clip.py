@@ -125,7 +125,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
         image = Image.open(io.BytesIO(data))
         image.load()
     except Exception as error:  # each format's decoder has its own
-        raise Mistake(f"{name} is no readable picture ({error}); copy it again") from error
+        raise Mistake(f"{name} is not a readable picture ({error}); copy it again") from error
     return image
 
 

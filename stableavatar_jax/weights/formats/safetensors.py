@@ -41,9 +41,9 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
         try:
             header = json.loads(file.read(start - 8), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            raise Mistake.at(path, f"its header is no valid JSON ({error})", DAMAGED) from None
+            raise Mistake.at(path, f"its header is not valid JSON ({error})", DAMAGED) from None
     if not isinstance(header, dict):
-        raise Mistake.at(path, "its header is no JSON object", DAMAGED)
+        raise Mistake.at(path, "its header is not a JSON object", DAMAGED)
     header.pop("__metadata__", None)
     spans = sorted((*_entry(path, name, entry)[2], name) for name, entry in header.items())
     end = 0
@@ -117,5 +117,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object without repeated names, which JSON readers would settle silently."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Mistake("a name stands twice in it")
+        raise Mistake("a name appears twice in it")
     return found
