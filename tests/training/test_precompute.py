@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.data.sources.records import FIELDS, RecordReader
 from stableavatar_jax.encoding import precompute as module
 from stableavatar_jax.encoding.precompute import PrecomputeConfig, precompute
+from stableavatar_jax.encoding.tokens import tokenize
 from stableavatar_jax.encoding.windows import ClipSource, clip_window, window_arrays
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
@@ -201,3 +203,19 @@ def test_from_real_clips_to_batches(shared, tmp_path, capsys):
 def test_mistakes_end_with_one_line(tmp_path, capsys):
     assert command.main(["build", "--source", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 1
     assert "error: " in (said := capsys.readouterr().err) and "nowhere: no such folder" in said
+
+
+def test_every_frame_rate_is_a_shape():
+    entries = [{"id": str(fps), "fps": fps, "frames": 9, "height": 32, "width": 32} for fps in (25.0, 30.0, 25.0)]
+    clips = SimpleNamespace(entries=entries)
+    told = module.describe_shapes(clips, [(0, 0), (1, 0), (2, 0), (2, 4)], PrecomputeConfig(
+        data=Path("d"), output=Path("o"), config=TINY, window=WINDOW))  # fmt: skip
+    assert told.startswith("4 windows of 2 shapes: 3 of 32x32 at 25 frames a second; 1 of 32x32 at 30 frames a second.")
+    assert "prepare --fps" in told
+
+
+def test_a_prompt_that_is_cut_is_told(caplog):
+    ids, mask = tokenize(["short", "x" * 100], MODEL, None)
+    assert ids.shape == (2, MODEL.dit.text_len) and mask[1].all()
+    assert f"a prompt of 101 tokens is cut to {MODEL.dit.text_len}: xxx" in caplog.text
+    assert "short" not in caplog.text
