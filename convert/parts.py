@@ -23,7 +23,7 @@ from stableavatar_jax.weights.table import Naming, blank
 from .options import PARTS, PartName
 
 KNOWN: dict[str, AvatarConfig] = {"1.3B": models.avatar_1b, "14B": models.avatar_14b, "demo": models.demo}
-"""Models whose sizes are known by heart, largest number of users first."""
+"""Models whose sizes are built in, largest number of users first."""
 
 NAMINGS: dict[str, tuple[Naming, ...]] = {
     "dit": dit.NAMINGS, "vae": vae.NAMINGS, "umt5": umt5.NAMINGS, "clip_vision": clip_vision.NAMINGS,

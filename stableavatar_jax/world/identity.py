@@ -87,7 +87,7 @@ def _parts(character: Character, size: int) -> dict[str, Bool[np.ndarray, "H W"]
 
 
 def _lengths(frame: UInt8[np.ndarray, "H W 3"], character: Character, pose: Pose) -> Float[np.ndarray, "3"]:
-    """By which shares of the character's own the lengths in a picture are larger."""
+    """How much longer the lengths in a picture are than the character's own, as shares of these."""
     size = len(frame)
     expected = blur(render(character, pose, size))
     longer = [dataclasses.replace(character, **{name: getattr(character, name) * (1 + STEP)}) for name in LENGTHS]

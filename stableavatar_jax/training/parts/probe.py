@@ -22,7 +22,7 @@ from stableavatar_jax.shapes import Float
 REACH = 2
 """Video frames before and after that are read too."""
 MOST_CLIPS = 128
-"""Of either set."""
+"""Largest number of clips taken of either set."""
 
 
 def probe(
