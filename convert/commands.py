@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from stableavatar_jax import commands
+from stableavatar_jax.inputs import check_directory, check_there
 
 from .options import PARTS, Dtype, Layout, PartName
 
@@ -21,6 +22,7 @@ RELEASE is a folder with the released files, from which every part is taken; --p
 python -m convert import --part vae --source Wan2.1_VAE.pth --output models
 
 It reads .pth, .pt and .bin of PyTorch and .safetensors, single or sharded."""
+MAKE_ONE = "give a model directory: `python -m convert import` makes one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class Import:
 
     def run(self) -> None:
         """Import, and print what was passed over."""
+        check_there(self.source)
         from .importing import Wishes, import_part, import_release
 
         wishes = Wishes(
@@ -80,6 +83,7 @@ class Export:
 
     def run(self) -> None:
         """Export, and print what was written."""
+        check_there(self.source)
         from .exporting import export_lora, export_part
 
         if self.part == "lora":
@@ -105,6 +109,7 @@ class Merge:
 
     def run(self) -> None:
         """Merge, and print what was written."""
+        check_there(self.source)
         from .merging import merge
 
         print(merge(self.lora, self.source, self.output, self.dtype, self.overwrite))
@@ -127,6 +132,8 @@ class Compare:
 
     def run(self) -> int:
         """Print the differences, worst first; status 1 unless there is none to speak of."""
+        check_there(self.a)
+        check_there(self.b)
         from .comparing import compare
 
         found = compare(self.a, self.b, self.config)
@@ -152,6 +159,7 @@ class Inspect:
 
     def run(self) -> None:
         """Print what is found."""
+        check_there(self.source)
         from .inspecting import describe
 
         for line in describe(self.source, self.key, self.names):
@@ -167,6 +175,7 @@ class Verify:
 
     def run(self) -> int:
         """Print a line for every part; status 1 unless all are whole."""
+        check_directory(self.folder, MAKE_ONE)
         from .inspecting import verify
 
         whole = True
@@ -193,6 +202,7 @@ class Pack:
 
     def run(self) -> None:
         """Print the files as they are written."""
+        check_directory(self.checkpoint, MAKE_ONE)
         from .packing import pack
 
         for file in pack(self.checkpoint, self.output, self.parts, self.dtype, self.overwrite):

@@ -113,6 +113,8 @@ def read_config(folder: Path, cls: type[T], name: str = FILE) -> T:
     except FileNotFoundError:
         advice = "give a model directory: `python -m convert import` makes one"
         raise Mistake(f"{file}: no such file; {advice}") from None
+    except OSError as error:
+        raise Mistake(f"{file}: cannot be read ({error.strerror}); give a model directory") from None
     except (ValueError, RecursionError) as error:
         raise Mistake(f"{file}: not valid JSON ({error}); write it again") from None
     return from_json(cls, plain, file=file)

@@ -26,6 +26,13 @@ def check_directory(path: Path, advice: str = "check the path") -> None:
         raise Mistake(f"{path}: no such folder; {advice}")
 
 
+def check_there(path: Path, advice: str = "check the path") -> None:
+    """Raise Mistake unless `path` is a file or a folder; `advice` says what to do where there is none."""
+    _check_kind(path)
+    if not path.exists():
+        raise Mistake(f"{path}: no such file or folder; {advice}")
+
+
 def _check_kind(path: Path) -> None:
     try:
         there = path.exists()

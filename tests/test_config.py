@@ -125,3 +125,9 @@ def test_files_that_are_no_config(tmp_path):
 def test_to_json_is_plain():
     assert to_json(ModelConfig(steps=(1.0,)))["steps"] == [1.0]
     assert to_json(RunConfig())["output"] == "out"
+
+
+def test_a_file_is_no_model_directory(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Mistake, match="file/config.json: cannot be read .Not a directory"):
+        read_config(tmp_path / "file", RunConfig)

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import tyro
 
+from stableavatar_jax.data.kinds import expect
 from stableavatar_jax.demo.preset import ASSETS, MODEL, PICTURE, SPEECH
 from stableavatar_jax.errors import Mistake, need
+from stableavatar_jax.inputs import check_file
 from stableavatar_jax.whole import check_output
 
 NEARNESS = "nearness.json"
@@ -34,6 +36,9 @@ class Make:
 
     def run(self) -> int:
         """Look at the picture, make the video, and say where it is; returns the exit status."""
+        for path in (self.image, self.audio):
+            check_file(path)
+        check_output(self.output, inputs=(self.image, self.audio))
         from stableavatar_jax.demo.make import make
 
         return make(self)
@@ -53,6 +58,7 @@ class Check:
 
     def run(self) -> None:
         """Print the verdict, a warning on stderr. Raises Mistake for a picture that cannot be read."""
+        check_file(self.image)
         from stableavatar_jax.demo.check import check
 
         check(self.image, self.checkpoint)
@@ -82,6 +88,7 @@ class Threshold:
 
     def run(self) -> None:
         """Write the file. Raises Mistake for clips or weights that cannot be read."""
+        expect(self.clips, "clips", "--clips")
         check_output(self.checkpoint / NEARNESS)
         from stableavatar_jax.demo.threshold import measure
 

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import tyro
 
+from stableavatar_jax.data.kinds import expect
 from stableavatar_jax.errors import Mistake, need
+from stableavatar_jax.inputs import check_file
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.whole import check_folder, check_output
@@ -59,6 +61,9 @@ class Talk:
     def run(self) -> int:
         """Make the videos, measure, print, write; returns 1 where a gate is missed."""
         need("demo", *WORLD)
+        expect(self.clips, "clips", "--clips")
+        for recording in self.recordings:
+            check_file(recording)
         check_folder(self.output, inputs=(self.clips, *self.recordings))
         from stableavatar_jax.evaluation.talk import judge
 
@@ -123,6 +128,7 @@ class Codec:
     def run(self) -> int:
         """Measure, print, write; returns 1 where a gate is missed."""
         need("demo", *WORLD)
+        expect(self.clips, "clips", "--clips")
         check_folder(self.output, inputs=(self.clips,))
         from stableavatar_jax.evaluation.codec import judge
 
@@ -155,6 +161,9 @@ class Probe:
 
     def run(self) -> None:
         """Print the correlations."""
+        expect(self.checkpoint, "model", "--checkpoint")
+        for path, name in ((self.clips, "--clips"), (self.held_out, "--held-out")):
+            expect(path, "clips", name)
         from stableavatar_jax.checkpoint import load_part
         from stableavatar_jax.config import read_config
         from stableavatar_jax.data.clips.dataset import ClipDataset
@@ -200,6 +209,7 @@ class Sheet:
 
     def run(self) -> None:
         """Write the sheet. Raises Mistake for a file that is no video, or is shorter than `start`."""
+        check_file(self.video)
         check_output(self.output, inputs=(self.video,))
         from stableavatar_jax.evaluation.sheet import draw
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from stableavatar_jax import commands
+from stableavatar_jax.data.kinds import Kind, expect
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.parts.config import CONFIGS
 
@@ -17,6 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: RunConfig) -> int:
     """Train, export or compile, as the options say; the exit status. Raises Mistake."""
+    given: dict[str, Kind] = {"checkpoint": "model", "data": "records", "clips": "clips"}
+    for name, kind in () if config.export else given.items():
+        if (path := getattr(config, name, None)) is not None:
+            expect(path, kind, f"--{name}")
     from stableavatar_jax.training import work
 
     return work.export(config) if config.export else work.train(config)
