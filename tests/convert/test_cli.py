@@ -90,7 +90,7 @@ def test_verify_names_what_is_wrong(run, tmp_path):
         "models/tokenizer.json: no such file",
     ):
         assert message in out
-    assert fails(run("verify nowhere"), "nowhere/config.json: no such file")
+    assert fails(run("verify nowhere"), "nowhere: no such folder; give a model directory")
 
 
 def test_dtype_is_the_files_own_or_the_one_asked_for(run, tmp_path):
