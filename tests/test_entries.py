@@ -53,5 +53,5 @@ def test_help_fits_a_screen_and_its_examples_can_be_copied(told):
 
 def test_a_mistyped_option_is_one_line_before_anything_heavy_is_loaded(told):
     for name, (status, out, err) in told[1].items():
-        assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith("error: --zzzzzz is no option"), name
+        assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith("error: --zzzzzz is not an option"), name
     assert told[2] == []
