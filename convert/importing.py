@@ -95,7 +95,8 @@ def import_release(source: Path, output: Path, wishes: Wishes) -> Iterator[str]:
     Files are recognised by their tensors' names. A part that is there already is kept, unless it is to be replaced.
     Raises Mistake where two files hold one part, or none holds any.
     """
-    found = find_parts(source)
+    asked = load_preset(wishes.preset, AvatarConfig) if wishes.preset else None
+    found = find_parts(source, {str(wishes.preset): asked} if asked else None)
     if not found:
         raise Mistake.at(source, "no weights of the avatar in this folder", "give the folder of the released files")
     for name in PARTS:

@@ -1,10 +1,11 @@
 """Finding the parts of the avatar in a folder of released files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.weights.formats.files import open_tensors
+from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.weights.formats.files import BESIDE, open_tensors
 
 from . import parts
 from .options import PARTS, PartName
@@ -13,11 +14,11 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")  # where a folder holds one p
 DEEPEST = 3  # folders below the release's
 
 
-def find_parts(release: Path) -> dict[PartName, Path]:
+def find_parts(release: Path, known: Mapping[str, AvatarConfig] | None = None) -> dict[PartName, Path]:
     """{part: its file or folder of shards}, recognised by tensor names; other files are passed over.
 
     StableAvatar's transformer counts before a plain backbone, and safetensors before PyTorch's format in one folder.
-    Raises Mistake where two files hold one part.
+    Sizes are those of the `known` models. Raises Mistake where two files hold one part.
     """
     found: dict[PartName, list[tuple[tuple[int, int], Path]]] = {}
     for place in sorted(_candidates(release, DEEPEST)):
@@ -25,7 +26,7 @@ def find_parts(release: Path) -> dict[PartName, Path]:
             tensors = open_tensors(place)
         except Mistake:
             continue  # other files of a release: tokenizers' caches, programs, tables
-        like = parts.nearest(tensors)
+        like = parts.nearest(tensors, known)
         if like and len(like.missing) < like.known:
             rank = (len(like.naming.fresh), _format(place))
             found.setdefault(like.part.name, []).append((rank, place))
@@ -56,7 +57,11 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
         raise Mistake.at(folder, "no such folder", "give the folder of the released files, or --part with one file")
     names = [path for path in folder.iterdir() if not path.name.startswith(".")]
     files = [path for path in names if path.is_file() and path.suffix in SUFFIXES]
-    if any(path.name.endswith(".index.json") for path in names) or any("-of-" in path.stem for path in files):
+    held = [path.name for path in names]
+    if BESIDE in held:  # our own export for diffusers: the folder is one transformer
+        yield folder
+        files = []
+    elif any(name.endswith(".index.json") for name in held) or any("-of-" in path.stem for path in files):
         yield folder
         files = [path for path in files if "-of-" not in path.stem]
     yield from files

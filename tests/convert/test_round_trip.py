@@ -171,3 +171,19 @@ def test_the_backbone_alone_is_padded_and_told(model, tmp_path, capsys):
     flat = open_part(tmp_path / "base" / "dit")
     wide = np.pad(patches[:, :16], [(0, 0), (0, 20), (0, 0), (0, 0), (0, 0)])
     assert np.array_equal(bits(flat["patch_embedding/kernel"].read()), bits(wide.reshape(len(wide), -1).T))
+
+
+def test_a_folder_of_diffusers_comes_back_as_a_model(model, tmp_path, capsys):
+    """Parts lie where diffusers keeps them: one by one with --part, or all at once."""
+    pipeline = tmp_path / "pipeline"
+    for name, place in (("dit", "transformer"), ("vae", "vae")):
+        export(model, name, "diffusers", pipeline / place)
+    (pipeline / "model_index.json").write_text("{}")
+    assert bring_in("dit", pipeline, tmp_path / "one") == 0
+    command = ["import", "--source", str(pipeline), "--output", str(tmp_path / "all"), "--config", "tiny"]
+    assert main(command) == 0
+    for name, where in (("dit", "one"), ("dit", "all"), ("vae", "all")):
+        want, have = open_part(model / name), open_part(tmp_path / where / name)
+        assert all(np.array_equal(bits(tensor.read()), bits(have[path].read())) for path, tensor in want.items())
+    assert bring_in("umt5", pipeline, tmp_path / "one") == 1
+    assert "this diffusers folder has no umt5; it has dit, vae" in capsys.readouterr().err
