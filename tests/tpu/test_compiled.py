@@ -1,0 +1,74 @@
+"""The 1.3B transformer compiled for a TPU v5p on this machine's CPU: which attention it holds, and its memory.
+
+`make tpu` runs this in an environment of its own, with the TPU's compiler; elsewhere it is skipped.
+"""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stableavatar_jax.encoding.conditions import Conditions
+from stableavatar_jax.frames import IMAGE_TOKENS
+from stableavatar_jax.models.avatar import abstract_params, part, settled
+from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.models.dit import Context
+from stableavatar_jax.models.audio_adapter import AudioSlots
+
+pytest.importorskip("libtpu")
+MODEL, SIZE, SLOT = AvatarConfig(), (21, 60, 104), 15
+
+
+@pytest.fixture(scope="module")
+def device():
+    from jax.experimental import topologies
+
+    return topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices[0]
+
+
+def placed(tree: Any, device: Any) -> Any:
+    where = jax.sharding.SingleDeviceSharding(device)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+
+
+def test_forward(device):
+    """Splash's call, no array of scores, and at most 2 GB of temporaries."""
+    dit = part(MODEL, "dit", settled(MODEL, "dit", device, "bfloat16"))
+    assert dit.compute.attention == "splash"
+    c, shape = MODEL.dit, lambda *n, dtype="bfloat16": jax.ShapeDtypeStruct(n, dtype)
+    text, image = (shape(c.layers, 1, n, c.dim) for n in (c.text_len, IMAGE_TOKENS))
+    inputs = (
+        shape(1, *SIZE, 16), shape(1, dtype="float32"), shape(1, *SIZE, 20), Context((text, text), (image, image)),
+        AudioSlots(shape(1, SIZE[0], SLOT, c.dim), shape(SIZE[0], dtype="int32")),
+    )  # fmt: skip
+    run = jax.jit(lambda params, *inputs: dit.apply({"params": params}, *inputs, method="velocity"))
+    compiled = run.lower(placed(abstract_params(dit), device), *placed(inputs, device)).compile()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    assert text.count("tpu_custom_call") >= 1
+    tokens = int(np.prod(SIZE)) // 4
+    assert not re.search(rf"\[[\d,]*{tokens},{tokens}\]", text)
+    print(f"temporaries {memory.temp_size_in_bytes / 1e9:.2f} GB")
+    assert memory.temp_size_in_bytes < 2e9
+
+
+def test_the_training_step_runs_attention_forward_once(device):
+    """In the loops over blocks: one call of self-attention forward, with its statistics, and one or two backward."""
+    dit = part(MODEL, "dit", settled(MODEL, "dit", device, "bfloat16", param_dtype="float32", remat="attention"))
+    c = MODEL.dit
+    shape = lambda *n, dtype="bfloat16": jax.ShapeDtypeStruct((1, *n), dtype)  # noqa: E731
+    inputs = (
+        shape(*SIZE, 16), shape(dtype="float32"), shape(*SIZE, 20), shape(c.text_len, c.text_dim),
+        shape(c.text_len, dtype="bool"), shape(IMAGE_TOKENS, c.image_dim), shape(161, c.adapter.audio_dim),
+    )  # fmt: skip
+    loss = lambda params, *inputs: jnp.square(dit.apply({"params": params}, *inputs).astype(jnp.float32)).mean()  # noqa: E731
+    lowered = jax.jit(jax.grad(loss)).lower(placed(abstract_params(dit), device), *placed(inputs, device))
+    compiled = lowered.compile()
+    calls = [line for line in compiled.as_text().splitlines() if 'custom_call_target="tpu_custom_call"' in line]
+    among_tokens = [line for line in calls if len(re.findall(r"\[12,32768,128\]|\[1,12,32768,128\]", line)) >= 3]
+    names = [re.search(r'op_name="[^"]*?(splash\w+|dkv|dq|fwd)[^"]*"', line) for line in among_tokens]
+    print(len(calls), len(among_tokens), [n and n.group(1) for n in names])
+    print(f"temporaries {compiled.memory_analysis().temp_size_in_bytes / 1e9:.2f} GB")
+    for line in among_tokens: print(line[:600])
