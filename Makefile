@@ -8,7 +8,7 @@ AUDIO  ?= $(ASSETS)/speech.flac
 OUTPUT ?= outputs/demo.mp4
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test golden parity lint clean
+.PHONY: help setup demo test golden parity tpu lint clean
 help:    ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -40,10 +40,15 @@ golden: .venv/stamp ## the reference numbers in GOLDEN (default ../shared/golden
 parity: .venv-parity/stamp ## against PyTorch and transformers, in an environment of its own
 	.venv-parity/bin/python -m pytest -q tests/parity
 
+tpu:     ## the transformer compiled for a TPU, on this machine's CPU (0.7 GB to install)
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/pip install -q -c constraints.txt -e '.[dev,tpu]'
+	TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -q -s tests/tpu
+
 lint: .venv/stamp ## ruff, import layers, types
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 clean:   ## remove the environments
-	rm -rf .venv .venv-parity
+	rm -rf .venv .venv-parity .venv-tpu

@@ -20,7 +20,10 @@ from stableavatar_jax.training.parts.config import StepConfig
 from stableavatar_jax.training.parts.dit_step import make_train_step
 from stableavatar_jax.training.state import begin
 
-CHOICES: tuple[Remat, ...] = ("attention", "names", "full", "offload")
+CHOICES: tuple[tuple[Remat, bool], ...] = (
+    ("attention", False), ("names", False), ("full", False), ("attention", True), ("offload", False),
+)  # fmt: skip
+"""What is made again, and whether kernels that give the same bits every time are asked for."""
 
 
 def batch(size: Size) -> dict[str, jax.Array]:
@@ -40,7 +43,7 @@ def batch(size: Size) -> dict[str, jax.Array]:
 def main(size: Size, rows: Rows) -> None:
     """Median time of a step, its share of the product's rate, and what the compiler counts of memory."""
     optimizer = OptimizerConfig()
-    for remat in CHOICES:
+    for remat, deterministic in CHOICES:
         compute = settled(
             size.model, "dit", jax.devices()[0], size.dtype, param_dtype="float32", remat=remat
         )  # fmt: skip
@@ -53,7 +56,8 @@ def main(size: Size, rows: Rows) -> None:
 
         state: Any = jax.jit(fresh)(jax.random.key(0))
         step = make_train_step(model, StepConfig(), optimizer, seed=0)
-        options = compiler_options(compute.platform) if compute.platform != "cpu" else None
+        options = compiler_options(compute.platform, deterministic=deterministic)
+        options = None if compute.platform == "cpu" else options
         data = batch(size)
         compiled = jax.jit(step, donate_argnums=0, compiler_options=options).lower(state, data).compile()
         times = []
@@ -65,7 +69,7 @@ def main(size: Size, rows: Rows) -> None:
         useful, _ = train_flops(size.model.dit, size.latents, remat=remat)
         memory: Any = compiled.memory_analysis()
         rows.add(
-            f"step, remat {remat}", ms=1e3 * sorted(times[1:])[len(times[1:]) // 2], flop=useful,
+            f"step, remat {remat}{', deterministic' * deterministic}", ms=1e3 * sorted(times[1:])[len(times[1:]) // 2], flop=useful,
             state_gib=gib(memory.argument_size_in_bytes), temporaries_gib=gib(memory.temp_size_in_bytes),
             loss=round(float(metrics["loss"]), 4),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stableavatar_jax import sharding
 from stableavatar_jax.checkpoint import load_params
-from stableavatar_jax.compiling import quickly
+from stableavatar_jax.compiling import compiler_options, quickly
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sharding import is_boxed, make_mesh, shardings, unbox
 from stableavatar_jax.training.config import RunConfig
@@ -85,11 +85,14 @@ def assemble(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), unbox(state), places
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
+    platform = mesh.devices.flat[0].platform
+    # The CPU's options save memory where stacked weights are bfloat16; what is trained is float32.
+    options = None if platform == "cpu" else compiler_options(platform, deterministic=config.deterministic)
     return Run(
         config, mesh, model, boxed, abstract,
         init=jax.jit(lambda key: begin(draw(key)), out_shardings=places, compiler_options=quickly()),
         begin=jax.jit(begin, out_shardings=places),
-        step=jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere)),
+        step=jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere), compiler_options=options),
         load=load, flops=flops,
     )  # fmt: skip
 

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.frames import IMAGE_TOKENS
+from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.avatar import abstract_params, part, settled
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.dit import Context
-from stableavatar_jax.models.audio_adapter import AudioSlots
 
 pytest.importorskip("libtpu")
 MODEL, SIZE, SLOT = AvatarConfig(), (21, 60, 104), 15
@@ -71,4 +70,3 @@ def test_the_training_step_runs_attention_forward_once(device):
     names = [re.search(r'op_name="[^"]*?(splash\w+|dkv|dq|fwd)[^"]*"', line) for line in among_tokens]
     print(len(calls), len(among_tokens), [n and n.group(1) for n in names])
     print(f"temporaries {compiled.memory_analysis().temp_size_in_bytes / 1e9:.2f} GB")
-    for line in among_tokens: print(line[:600])
