@@ -69,7 +69,8 @@ def main(size: Size, rows: Rows) -> None:
         useful, _ = train_flops(size.model.dit, size.latents, remat=remat)
         memory: Any = compiled.memory_analysis()
         rows.add(
-            f"step, remat {remat}{', deterministic' * deterministic}", ms=1e3 * sorted(times[1:])[len(times[1:]) // 2], flop=useful,
+            f"step, remat {remat}{', deterministic' * deterministic}",
+            ms=1e3 * sorted(times[1:])[len(times[1:]) // 2], flop=useful,
             state_gib=gib(memory.argument_size_in_bytes), temporaries_gib=gib(memory.temp_size_in_bytes),
             loss=round(float(metrics["loss"]), 4),
         )  # fmt: skip
