@@ -23,6 +23,7 @@ from stableavatar_jax.data.clips.config import Limits, PrepareConfig
 from stableavatar_jax.data.clips.faces import Face
 from stableavatar_jax.data.clips.layouts import named_clips, read_clip
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.locks import alone
 from tests.data import made
 from tests.media.test_video import coded
 
@@ -220,14 +221,13 @@ def begin_deadly(config):
     return prepare._begin(config)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_clip_that_ends_its_process_is_left_out(tmp_path, finder, monkeypatch, workers):
+def test_a_clip_that_ends_its_process_is_left_out(tmp_path, finder, monkeypatch):
     for name in ("a", "c"):
         made.video(tmp_path / "raw" / f"{name}.mp4")
     made.video(tmp_path / "raw" / "b.mp4", height=64)
     run = prepare.outcomes
     monkeypatch.setattr(prepare, "outcomes", lambda _, *rest: run(begin_deadly, *rest))
-    tally = prepare.prepare(config(tmp_path, workers=workers))
+    tally = prepare.prepare(config(tmp_path, workers=2))
     assert (tally.used, dict(tally.refused)) == (2, {"crashed": 1})
     assert "raw/b.mp4: the process that read it ended with signal SIGSEGV" in rows(tmp_path)["b.mp4"]["faults"]
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith((".", "b"))]
@@ -372,3 +372,11 @@ def test_a_link_that_leads_nowhere_is_reported(tmp_path, finder):
     (tmp_path / "raw" / "b.mp4").symlink_to(tmp_path / "gone.mp4")
     prepare.prepare(config(tmp_path))
     assert "b.mp4: no such file" in rows(tmp_path)["b.mp4"]["faults"]
+
+
+def test_a_second_run_is_refused(tmp_path, finder):
+    """A process that is writing there is named, and loses nothing."""
+    made.video(tmp_path / "raw" / "a.mp4")
+    with alone(tmp_path / "out"), pytest.raises(Mistake, match=f"out: process {os.getpid()} .* is writing it"):
+        prepare.prepare(config(tmp_path))
+    assert prepare.prepare(config(tmp_path)).used == 1

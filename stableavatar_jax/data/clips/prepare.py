@@ -31,9 +31,9 @@ from stableavatar_jax.data.clips.faces import FaceFinder, face_masks
 from stableavatar_jax.data.clips.layouts import CLIP_LIST, MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, named_clips
 from stableavatar_jax.data.clips.quality import Measurement, Quality, as_row, faults, uneven_time
 from stableavatar_jax.data.clips.tally import Tally
-from stableavatar_jax.data.clips.workers import Work, outcomes
+from stableavatar_jax.data.clips.workers import CRASHED, Work, outcomes
 from stableavatar_jax.errors import UNWRITTEN, Mistake, explained
-from stableavatar_jax.locks import hidden
+from stableavatar_jax.locks import alone, hidden
 from stableavatar_jax.media.files import check_file
 from stableavatar_jax.shapes import UInt8
 from stableavatar_jax.whole import check_folder, whole
@@ -52,15 +52,21 @@ def prepare(config: PrepareConfig) -> Tally:
     names = {path: _inside(name, config) for name, path in named_clips(config.source).items() if not path.is_dir()}
     _check(config, names)
     FaceFinder(config.detector, config.landmarks)  # what is wrong with the models is said once, before any work
-    tally = Tally(on_bad=config.on_bad)
-    reports: dict[str, dict] = {}
     with explained(config.output, GOES_ON):
         config.output.mkdir(parents=True, exist_ok=True)
+    with alone(config.output):
+        return _prepare_all(config, names)
+
+
+def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
+    tally = Tally(on_bad=config.on_bad)
+    reports: dict[str, dict] = {}
     for name, outcome in tqdm(_run(config, names), total=len(names), desc="clips", unit="clip"):
         if isinstance(outcome, Mistake):
-            _clear(config.output / name)
             if outcome.reason == UNWRITTEN:
                 raise outcome
+            if outcome.reason == CRASHED:
+                _clear(config.output / name)
             tally.refuse(outcome)
             reports[name] = {"faults": str(outcome)}
             continue
@@ -88,7 +94,7 @@ def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinde
         target.parent.mkdir(parents=True, exist_ok=True)
     info = media.probe(path)
     fps = config.fps or info.fps
-    same = abs(fps - info.fps) < SAME_RATE and not (config.fps and path.suffix != target.suffix)
+    same = abs(fps - info.fps) < SAME_RATE and not (config.fps and path.suffix.lower() != ".mp4")
     voice = _voice(config, name)
     if not voice and not info.sound:
         raise Mistake(f"{path}: the clip has no sound; record or export it with its sound", "no sound")

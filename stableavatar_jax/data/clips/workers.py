@@ -13,6 +13,8 @@ from stableavatar_jax.errors import Mistake
 
 Work = Callable[[Path, str], Any]
 
+CRASHED = "crashed"
+"""The reason of a Mistake about a task whose process died."""
 PATIENCE = 5
 """Seconds that a process has to remove what it has half written."""
 
@@ -79,7 +81,7 @@ class _Worker:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         more = ", as when memory runs out" if code == -signal.SIGKILL else ""
         return Mistake(
-            f"{self._path}: the process that read it ended with {how}{more}; export the clip again", "crashed"
+            f"{self._path}: the process that read it ended with {how}{more}; export the clip again", CRASHED
         )
 
     def stop(self) -> None:
