@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-PIECE = 32 << 20  # bytes made at a time where a tensor is written: what a conversion holds in memory
+PIECE = 4 << 20  # bytes made at a time where a tensor is written: they stay in the cache, and memory stays small
 STRIP = 32  # columns
 
 
