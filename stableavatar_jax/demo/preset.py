@@ -38,7 +38,7 @@ model = AvatarConfig(
 
 config = SampleConfig(
     model=model,
-    inputs=Inputs(prompt="A person is talking"),
+    inputs=Inputs(prompt="A person is talking", negative_prompt=""),  # the long default is cut, and never trained on
     weights=Weights(checkpoint=MODEL, dtype="float32"),
     frame=Frame(height=96, width=96, enlarge=4),
     denoising=Denoising(windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, w1=0.5, w2=0.0),
