@@ -16,13 +16,11 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from stableavatar_jax.compiling import no_device
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.options import nearest, parse_options, take, wrapped
-
-T = TypeVar("T")
 
 Commands = type[Any] | Mapping[str, type[Any]]
 
@@ -72,16 +70,6 @@ def main(
         with contextlib.suppress(OSError, ValueError):  # what is still to be printed goes nowhere, in silence
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-
-
-def parse(cls: type[T], argv: Sequence[str] | None = None, default: T | None = None) -> T:
-    """Options from the command line, for programs without `run()`; a mistake ends them with status 2."""
-    try:
-        rest = sys.argv[1:] if argv is None else argv
-        return parse_options(cls, rest, program=program(), default=default)
-    except Mistake as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def program() -> str:

@@ -182,4 +182,5 @@ def _remove(path: Path) -> None:
 
 
 def _bytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    unit, name = next(each for each in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= each[0] or each[1] == "kB")
+    return f"{size / unit:.1f} {name}"

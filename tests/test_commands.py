@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from stableavatar_jax import commands
-from stableavatar_jax.commands import main, parse
+from stableavatar_jax.commands import main
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.options import nearest
+from stableavatar_jax.options import nearest, parse_options
 from stableavatar_jax.presets import FromPreset, load_preset
 
 
@@ -200,7 +200,7 @@ def test_presets(tmp_path, capsys):
     assert load_preset(path) == Make(output=Path("x"), steps=7, model=Model(dim=2))
     assert load_preset(path, Model) == Model(dim=2)
     for argv in (["--config", str(path), "--text", "b"], ["--text", "b", f"--config={path}"]):
-        assert parse(Make, argv) == dataclasses.replace(load_preset(path), text="b")
+        assert parse_options(Make, argv, program="make") == dataclasses.replace(load_preset(path), text="b")
     assert run("--config", str(path)) == 0 and capsys.readouterr().out == "a 7\n"
     assert type(load_preset("tiny")).__name__ == "SampleConfig"
     assert load_preset("tiny") == load_preset(Path(__file__).parents[1] / "configs" / "tiny.py")

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.inputs import check_directory, check_file
+from stableavatar_jax.inputs import check_directory, check_file, check_there
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.whole import check_outputs, unused
 
@@ -28,7 +28,7 @@ def check_given(config: SampleConfig) -> None:
         if path is not None:
             check_file(path)
     for option in weights.lora:
-        check_file(split_scale(option)[0])
+        check_there(split_scale(option)[0])
 
 
 def split_scale(option: str) -> tuple[Path, float]:
