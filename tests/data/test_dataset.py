@@ -128,7 +128,7 @@ def test_what_the_path_does_not_say_is_said(tmp_path, caplog):
         made.video_clip(tmp_path / "raw" / name)
     build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out"))
     assert [entry["kind"] for entry in ClipDataset(tmp_path / "out").entries] == ["talking", "singing"]
-    assert "1 clips are taken as talking (--kind)" in caplog.text and "holidays/a.mp4" in caplog.text
+    assert "taken as talking (--kind)" in caplog.text and "1 of 2 clips, holidays/a.mp4" in caplog.text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"clips", "clips.json"}
     build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out", kind="dancing", overwrite=True))
     assert [entry["kind"] for entry in ClipDataset(tmp_path / "out").entries] == ["dancing", "singing"]

@@ -98,8 +98,8 @@ def build(config: BuildConfig) -> Tally:
     kinds = {name: kind_of(name, config.source) for name in found}
     if unsaid := [name for name, kind in kinds.items() if kind is None]:
         LOG.warning(
-            "%d clips are taken as %s (--kind), as their paths have none of the words %s: %s%s", len(unsaid),
-            config.kind, ", ".join(WORDS), ", ".join(unsaid[:3]), ", ..." if len(unsaid) > 3 else "",
+            "taken as %s (--kind), as the path has none of the words %s: %d of %d clips, %s%s", config.kind,
+            ", ".join(WORDS), len(unsaid), len(found), ", ".join(unsaid[:3]), ", ..." if len(unsaid) > 3 else "",
         )  # fmt: skip
 
     def clips() -> Iterator[Clip]:
