@@ -1,6 +1,14 @@
 """Pictures, sounds and videos, in and out of files."""
 
-from stableavatar_jax.media.pictures import Fit, cover_box, enlarge, fit_picture, read_picture, write_picture
+from stableavatar_jax.media.pictures import (
+    Fit,
+    as_picture,
+    cover_box,
+    enlarge,
+    fit_picture,
+    read_picture,
+    write_picture,
+)
 from stableavatar_jax.media.pixels import HALF, as_bytes, centred, postprocess
 from stableavatar_jax.media.sound import Sound, normalise, open_sound, read_sound, window_sound
 from stableavatar_jax.media.video import VideoInfo, frame_times, probe, read_video
@@ -13,6 +21,7 @@ __all__ = [
     "VideoInfo",
     "VideoWriter",
     "as_bytes",
+    "as_picture",
     "centred",
     "cover_box",
     "enlarge",

@@ -65,6 +65,13 @@ def read_picture(path: Path) -> Image.Image:
         return _as_rgb(path, image.transpose(TURNS[orientation]) if orientation in TURNS else image)
 
 
+def as_picture(image: Image.Image, name: str = "the picture") -> Image.Image:
+    """A picture in memory as `read_picture` would give it: 8-bit RGB, upright, on white. Mistakes carry `name`."""
+    _check_size(Path(name), *image.size)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return _as_rgb(Path(name), image.transpose(TURNS[orientation]) if orientation in TURNS else image)
+
+
 def fit_picture(
     image: Image.Image, height: int, width: int, fit: Fit = "cover", crop: float = 0.5
 ) -> Float[np.ndarray, "{height} {width} 3"]:

@@ -72,11 +72,11 @@ class Avatar:
         """Finished latents in the order of the video, float32. Raises Mistake for a velocity that is not finite."""
         conditions = self.conditions(job, tell)
         dit, params = self._load_transformer()
-        windows = job.timeline.windows
-        z = frame_noise(
-            jax.random.key(job.seed), 0, windows.padded, (*job.frame.latent_size, dit.config.out_channels)
-        )
-        yield from denoiser(dit, job.denoising)(z, *prepare(dit, params, conditions), windows.frames, tell)
+        windows, shape = job.timeline.windows, (*job.frame.latent_size, dit.config.out_channels)
+        z = frame_noise(jax.random.key(job.seed), 0, windows.padded, shape)
+        finished = denoiser(dit, job.denoising)(z, *prepare(dit, params, conditions), windows.frames, tell)
+        del conditions, params, z  # what the loop no longer needs may go while the latents are decoded
+        yield from finished
 
     def decode(
         self, latents: Iterable[Float[np.ndarray, "n H W C"]], job: Job, tell: Tell = silent
