@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--size", choices=SIZES, default="real", help="what is measured")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what to run")
     parser.add_argument("--seconds", type=float, default=470, help="time for all sections together")
+    parser.add_argument("--each", type=float, default=200, help="most seconds of one section")
     parser.add_argument("--here", action="store_true", help="run one section in this process")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def main() -> int:
 
 def run(section: str, args: argparse.Namespace, until: float) -> str:
     """One section in a process of its own; how it ended, in a word or two."""
-    left = min(SECTIONS[section], until - time.monotonic())
+    left = min(args.each, SECTIONS[section], until - time.monotonic())
     if left < 15:
         return "no time left"
     print(f"{section}", flush=True)

@@ -15,15 +15,16 @@ from stableavatar_jax.sharding import initialise
 
 CASES: tuple[tuple[str, Conv, int], ...] = (
     ("bfloat16", "direct", 1), ("bfloat16", "direct", 2), ("bfloat16", "direct", 4), ("bfloat16", "taps", 1),
-    ("bfloat16", "taps", 2), ("float32", "direct", 1),
+    ("float32", "direct", 1),
 )  # fmt: skip
+"""Those that matter first: each takes many seconds to compile."""
 
 
 def main(size: Size, rows: Rows) -> None:
-    """Time a latent frame, memory, and the distance from float32 in decibels of a signal between -1 and 1."""
+    """Time a latent frame, memory, and the distance from the first case in decibels of a signal between -1 and 1."""
     exact, drawn = None, initialise(VAE(size.model.vae), jax.random.key(1))
     z = jax.random.normal(jax.random.key(0), (1, 5, size.rows, size.columns, size.model.vae.z_dim))
-    for dtype, form, count in reversed(CASES):
+    for dtype, form, count in CASES:
         config = dataclasses.replace(size.model.vae, conv=form)
         vae: Any = VAE(config, settle(jax.devices()[0], dtype))
         params = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), drawn)
@@ -33,7 +34,8 @@ def main(size: Size, rows: Rows) -> None:
             return jnp.round((video + 1) * 127.5).astype(jnp.uint8), cache
 
         decode = jax.jit(one, donate_argnums=2)
-        _, cache = decode(params, z[:, :1], None)
+        shapes = jax.eval_shape(one, params, z[:, :1], None)[1]  # compiling what begins a video takes as long again
+        cache = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         kept = gib(sum(leaf.nbytes for leaf in jax.tree.leaves(cache)))
         part = z[:, 1 : 1 + count]
         compiled = decode.lower(params, part, cache).compile()

@@ -1,9 +1,7 @@
 """Prompts to token ids."""
 
 import logging
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +10,7 @@ from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.shapes import Bool, Int
 
 LOG = logging.getLogger(__name__)
+PADDING = 0
 
 
 def tokenize(
@@ -21,22 +20,33 @@ def tokenize(
 
     Raises Mistake where the model directory has no tokenizer.json, or one of another vocabulary.
     """
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it misses PyTorch, which is not needed here
-    from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
-
-    if model.tokenizer == "bytes":
-        tokenizer: Any = ByT5Tokenizer()
-    else:
-        file = Path(directory or ".") / "tokenizer.json"
-        if directory is None or not file.is_file():
-            raise Mistake(f"{file}: no such file; copy UMT5's tokenizer.json there (import --part umt5 does)")
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), pad_token="<pad>", eos_token="</s>")
     length = model.dit.text_len
-    for prompt, words in zip(prompts, tokenizer(prompts)["input_ids"], strict=True):
-        if len(words) > length:
-            LOG.warning("a prompt of %d tokens is cut to %d: %s...", len(words), length, prompt[:60])
-    out = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="np")
-    ids = np.asarray(out["input_ids"], np.int32)
+    words = [_bytes(prompt) for prompt in prompts] if model.tokenizer == "bytes" else _words(prompts, directory)
+    ids = np.full((len(prompts), length), PADDING, np.int32)
+    for row, prompt, found in zip(ids, prompts, words, strict=True):
+        if len(found) > length:
+            LOG.warning("a prompt of %d tokens is cut to %d: %s...", len(found), length, prompt[:60])
+            found = [*found[: length - 1], found[-1]]  # the last token says that the text ends
+        row[: len(found)] = found
     if ids.max() >= model.umt5.vocab:
         raise Mistake(f"tokenizer.json makes id {ids.max()}, the text encoder knows {model.umt5.vocab} tokens")
-    return ids, np.asarray(out["attention_mask"], bool)
+    lengths = np.asarray([min(len(found), length) for found in words])
+    return ids, np.arange(length) < lengths[:, None]
+
+
+def _words(prompts: list[str], directory: Path | None) -> list[list[int]]:
+    """Token ids by a model directory's tokenizer.json."""
+    from tokenizers import Tokenizer  # and not transformers, whose import takes seconds, 10 where PyTorch is there too
+
+    file = Path(directory or ".") / "tokenizer.json"
+    if directory is None or not file.is_file():
+        raise Mistake(f"{file}: no such file; copy UMT5's tokenizer.json there (import --part umt5 does)")
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [encoding.ids for encoding in tokenizer.encode_batch(prompts)]
+
+
+def _bytes(prompt: str) -> list[int]:
+    """One token for each byte, as ByT5 has it: after the ids of padding, end and unknown."""
+    return [byte + 3 for byte in prompt.encode()] + [1]

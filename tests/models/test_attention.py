@@ -117,6 +117,15 @@ def test_a_program_for_a_gpu_holds_cudnns_call(asked, keys, limited, call, a_gpu
     assert (call in text) if call else ("cudnn" not in text)
 
 
+@pytest.mark.parametrize("keys", [257, 512, 226, 255])
+def test_gradients_for_a_gpu_take_any_number_of_keys(keys, a_gpu_is_said_to_be_there):
+    """cuDNN's backward pass refuses odd numbers: 257 tokens of a picture, 255 queries."""
+    shapes = [jax.ShapeDtypeStruct((1, n, 2, 64), jnp.bfloat16) for n in (512 - keys % 2, keys, keys)]
+    loss = lambda q, k, v: attention(q, k, v, FAST["gpu"]).astype(jnp.float32).sum()  # noqa: E731
+    text = jax.jit(jax.grad(loss, (0, 1, 2))).trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
+    assert "__cudnn$fmhaSoftmaxBackward" in text
+
+
 def test_a_program_for_a_tpu_holds_splash():
     q, k, v = draw(256, 300, size=128, dtype=jnp.bfloat16)
     run = jax.jit(lambda q, k, v: attention(q, k, v, FAST["tpu"]))

@@ -21,11 +21,19 @@ def cudnn(
     q: Float[Array, "B L N K"], k: Float[Array, "B M N K"], v: Float[Array, "B M N K"],
     lengths: Int[Array, "B"] | None, scale: float,
 ) -> Float[Array, "B L N K"]:  # fmt: skip
-    """cuDNN's flash attention. Lengths cost nothing; a mask would be written out as a bias of the scores' size."""
-    return jax.nn.dot_product_attention(
+    """cuDNN's flash attention. Lengths cost nothing; a mask would be written out as a bias of the scores' size.
+
+    Its backward pass takes even numbers of queries and keys alone: odd ones get one more, which is not read.
+    """
+    queries, keys = q.shape[1], k.shape[1]
+    if keys % 2:
+        lengths = jnp.full(len(q), keys, jnp.int32) if lengths is None else lengths
+    q, k, v = (_fill(x, _ceil(x.shape[1], 2)) for x in (q, k, v))
+    out = jax.nn.dot_product_attention(
         q, k, v, scale=scale, key_value_seq_lengths=lengths,
         query_seq_lengths=None if lengths is None else jnp.full(len(q), q.shape[1], jnp.int32), implementation="cudnn",
     )  # fmt: skip
+    return out[:, :queries]
 
 
 def cudnn_parts(
@@ -109,9 +117,8 @@ def _splash(q, k, v, lengths, scale, chip, interpret, **options):
     kernel = pallas.make_splash_mha(
         mask=mask, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret, **options
     )
-    fill = lambda x, length: jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, 0)))  # noqa: E731
     turn = functools.partial(rearrange, pattern="B L N K -> B N L K")
-    q, k, v = turn(fill(q * jnp.asarray(scale, q.dtype), long_q)), turn(fill(k, long_k)), turn(fill(v, long_k))
+    q, k, v = turn(_fill(q * jnp.asarray(scale, q.dtype), long_q)), turn(_fill(k, long_k)), turn(_fill(v, long_k))
     if lengths is None and (long_q, long_k) == (queries, keys):
         return jax.vmap(kernel)(q, k, v)
     read_to = jnp.full(len(q), keys, jnp.int32) if lengths is None else lengths
@@ -131,6 +138,10 @@ def block_sizes(chip: str) -> tuple[int, int, int]:
     if "7" in chip:
         return 4096, 4096, 256
     return 1024, 1024, 512
+
+
+def _fill(x: Array, length: int) -> Array:
+    return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, 0)))
 
 
 def _ceil(length: int, block: int) -> int:
