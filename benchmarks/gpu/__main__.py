@@ -61,7 +61,7 @@ def run(section: str, args: argparse.Namespace, until: float) -> str:
     with (args.output / f"{section}.log").open("w") as log:
         try:
             done = subprocess.run(
-                command, env=most | os.environ | (cache if section.startswith("sample") else {}), timeout=left, stderr=log
+                command, env=most | os.environ | (cache if "sample" in section else {}), timeout=left, stderr=log
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"stopped after {left:.0f} s"
