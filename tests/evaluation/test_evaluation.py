@@ -1,6 +1,7 @@
 """What the judges say of videos whose quality is known."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -166,6 +167,14 @@ def test_gates_and_reports(tmp_path, capsys):
     assert json.loads((tmp_path / "report.json").read_text())["rows"]["a"] == {"r": 0.8, "lag": None}
     shown = capsys.readouterr().out
     assert "0.85   at least 0.7    passed" in shown and "nan   at most 1       MISSED" in shown
+
+
+def test_options_are_read_without_what_takes_long_to_load():
+    """A mistyped option is answered before JAX is loaded."""
+    rooms = "stableavatar_jax.world.__main__, stableavatar_jax.evaluation.__main__, stableavatar_jax.demo.__main__"
+    program = f"import sys, {rooms}; print({{'jax', 'flax', 'transformers', 'av', 'skia'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
 
 
 def test_every_command_has_its_help():
