@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-GPU = {"xla_gpu_enable_latency_hiding_scheduler": True, "xla_gpu_enable_triton_gemm": False}
+GPU: dict[str, Any] = {"xla_gpu_enable_latency_hiding_scheduler": True, "xla_gpu_enable_triton_gemm": False}
 """On one H200 the forward pass took 526 instead of 534 ms with these, and 0.5 GiB less of temporaries."""
 
 EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
 """What the package is installed with for a platform of JAX."""
+
+TPU: dict[str, Any] = {"xla_tpu_scoped_vmem_limit_kib": "32768"}
+"""Splash attention's blocks of 2048 keep their statistics in 17.6 MiB of a v5p's vector memory; 16 is the default."""
 
 
 def compiler_options(platform: str, *, deterministic: bool = False) -> dict[str, Any] | None:
@@ -23,9 +26,9 @@ def compiler_options(platform: str, *, deterministic: bool = False) -> dict[str,
     """
     if platform == "cpu":
         return {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
-    if platform != "gpu":
-        return None
-    options = GPU | ({"xla_gpu_exclude_nondeterministic_ops": True} if deterministic else {})
+    options: dict[str, Any] = {"gpu": GPU, "tpu": TPU}.get(platform, {})
+    if platform == "gpu" and deterministic:
+        options = options | {"xla_gpu_exclude_nondeterministic_ops": True}
     own = os.environ.get("XLA_FLAGS", "")
     return {name: value for name, value in options.items() if f"--{name}" not in own}
 
