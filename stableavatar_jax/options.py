@@ -219,7 +219,7 @@ def _tidied(text: str) -> str:
     return re.sub(r"\(default: (.{40}).{20,}\)$", r"(default: \1...)", text, flags=re.DOTALL)
 
 
-def _rank(action: argparse.Action, added: Sequence[str]) -> int:
+def _rank(action: Any, added: Sequence[str]) -> int:
     if "-h" in action.option_strings:
         return 3
     if action.required or "(required" in (action.help or ""):

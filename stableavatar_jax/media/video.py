@@ -113,7 +113,7 @@ def _as_seen(path: Path, frame: av.VideoFrame, aspect: float) -> UInt8[np.ndarra
     return pixels if matrix is None else _upright(path, bytes(matrix), pixels)
 
 
-def _upright(path: Path, matrix: bytes, pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+def _upright(path: Path, matrix: bytes, pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
     """Pixels turned and mirrored as a display matrix says: x' = a x + c y, y' = b x + d y."""
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
     turned = abs(b) > abs(a)

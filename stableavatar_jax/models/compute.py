@@ -4,7 +4,7 @@ It is settled from plain values before a program is traced: nothing below asks w
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from stableavatar_jax.errors import Mistake
 
@@ -18,6 +18,7 @@ PLATFORM = {"cudnn": "gpu", "cudnn_fp8": "gpu", "splash": "tpu"}
 """The platform that each kernel is written for; `chunked` is for all."""
 
 
+@runtime_checkable
 class Device(Protocol):
     """What is asked of a device; a real one, or one of a topology that is only compiled for."""
 

@@ -142,7 +142,7 @@ class _Dice(NamedTuple):
         """One of the options."""
         return options[int(self.rng.integers(len(options)))]
 
-    def within(self, low: float, high: float) -> float:
+    def within(self, low: float | int, high: float | int) -> float:
         """A number between two."""
         return float(self.rng.uniform(low, high))
 
