@@ -109,7 +109,7 @@ def import_release(source: Path, output: Path, wishes: Wishes) -> Iterator[str]:
             yield import_part(name, found[name], output, replace(wishes, tokenizer=tokenizer))
 
 
-def settle_config(output: Path, preset: Path | None, tensors: Mapping[str, LazyTensor]) -> AvatarConfig:
+def settle_config(output: Path, preset: Path | None, tensors: Mapping[str, LazyTensor]) -> Any:
     """The directory's AvatarConfig: what it says already, else the preset's, else the known model's the tensors fit.
 
     Raises Mistake where the preset and the directory disagree.

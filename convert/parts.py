@@ -66,7 +66,7 @@ def _part(name: PartName, config: Any) -> Part:
     return Part(name, config, avatar.abstract_params(module), NAMINGS[name], module)
 
 
-def part(name: PartName, model: AvatarConfig) -> Part:
+def part(name: PartName, model: Any) -> Part:
     """The part `name` in the sizes of a model."""
     return _part(name, getattr(model, name))
 
@@ -94,7 +94,7 @@ class Likeness:
         return len(self.missing) + len(self.unknown) + len(self.misshapen)
 
 
-def nearest(tensors: Mapping[str, Any], among: Mapping[str, AvatarConfig] | None = None) -> Likeness | None:
+def nearest(tensors: Mapping[str, Any], among: Mapping[str, Any] | None = None) -> Likeness | None:
     """The part, naming and known model that fit the tensors best (anything with a `.shape`); None if no name is known.
 
     Names decide first; shapes, which are costlier to know, only between sizes whose names are the same.
@@ -118,7 +118,7 @@ def nearest(tensors: Mapping[str, Any], among: Mapping[str, AvatarConfig] | None
 
 
 def _likeness(
-    tensors: Mapping[str, Any], name: PartName, naming: Naming, model: str, among: Mapping[str, AvatarConfig]
+    tensors: Mapping[str, Any], name: PartName, naming: Naming, model: str, among: Mapping[str, Any]
 ) -> Likeness:
     found = part(name, among[model])
     shapes = found.shapes(naming)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.weights.formats.files import BESIDE, open_tensors
 
 from . import parts
@@ -14,7 +14,7 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")  # where a folder holds one p
 DEEPEST = 3  # folders below the release's
 
 
-def find_parts(release: Path, known: Mapping[str, AvatarConfig] | None = None) -> dict[PartName, Path]:
+def find_parts(release: Path, known: Mapping[str, Any] | None = None) -> dict[PartName, Path]:
     """{part: its file or folder of shards}, recognised by tensor names; other files are passed over.
 
     StableAvatar's transformer counts before a plain backbone, and safetensors before PyTorch's format in one folder.

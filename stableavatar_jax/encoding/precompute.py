@@ -66,7 +66,7 @@ def precompute(config: PrecomputeConfig) -> Tally:
     return tally
 
 
-def describe_shapes(clips: ClipDataset, windows: list[tuple[int, int]], config: PrecomputeConfig) -> str:
+def describe_shapes(clips: Any, windows: list[tuple[int, int]], config: PrecomputeConfig) -> str:
     """How many windows there are of which shapes: training compiles a program for each shape."""
     counted = Counter[str]()
     for number, _ in windows:

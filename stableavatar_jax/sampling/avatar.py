@@ -79,8 +79,8 @@ class Avatar:
         yield from finished
 
     def decode(
-        self, latents: Iterable[Float[np.ndarray, "n H W C"]], job: Job, tell: Tell = silent
-    ) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
+        self, latents: Iterable[Float[np.ndarray, "_ H W C"]], job: Job, tell: Tell = silent
+    ) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
         """The frames of finished latents, enlarged where the job says so."""
         # In bfloat16 frames lie 49 dB from float32's, below what H.264 keeps; a CPU has no bfloat16 arithmetic.
         half = jax.default_backend() != "cpu"

@@ -31,8 +31,8 @@ def decoder(vae: VAE) -> Callable[..., tuple[Array, Any]]:
 
 
 def decode(
-    vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "n H W C"]], frames: int, tell: Tell = silent
-) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
+    vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"]], frames: int, tell: Tell = silent
+) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
     """The first `frames` frames of the video, as they come; peak memory does not depend on the length.
 
     The first latent frame is one frame, every other four. The device works on the next ones while frames are taken
@@ -48,7 +48,7 @@ def decode(
             return
 
 
-def _chunks(vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "n H W C"]]) -> Iterator[Array]:
+def _chunks(vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"]]) -> Iterator[Array]:
     """Frames of every call of the decoder, on the device; the first call has the first latent frame alone.
 
     The last call is filled up with its last latent frame: no frame depends on a later one.

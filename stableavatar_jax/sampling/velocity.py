@@ -63,7 +63,7 @@ def evaluate(
 
 def _refine(
     dit: DiT, shared: Shared, sound: Float[Array, "R F n D"], embedded: Embedded, audios: list[int | None]
-) -> Float[Array, "R*K F n D"]:
+) -> Float[Array, "RK F n D"]:
     """Refined audio of every branch. The adapter runs once, on what the branches name, side by side."""
     given = {AUDIOS["sound"]: sound, AUDIOS["silence"]: jnp.broadcast_to(shared.silence.tokens, sound.shape)}
     used = sorted({audio for audio in audios if audio is not None})

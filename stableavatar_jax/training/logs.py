@@ -28,7 +28,7 @@ def say(text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """A length of time in the two largest of its units."""
     whole_seconds = round(seconds)
     minutes, rest = divmod(whole_seconds, 60)

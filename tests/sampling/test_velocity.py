@@ -4,6 +4,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ def case():
         image=normal(7, c.image_dim), reference=normal(FRAMES, *SIZE, 20), audio=normal(2, 33, c.adapter.audio_dim),
     )  # fmt: skip
     shared, sound = prepare(dit, random_params(dit), conditions)
-    z, t = normal(2, FRAMES, *SIZE, 16), np.float32([900, 300])
+    z, t = jnp.asarray(normal(2, FRAMES, *SIZE, 16)), jnp.float32([900, 300])
     run = lambda branches: dit.apply({"params": shared.params}, shared, sound, z, t, branches, method=evaluate)  # noqa: E731
     return jax.jit(run, static_argnums=0)
 

@@ -1,8 +1,6 @@
 """The one way from a job to a video: whoever takes it is told of a velocity that is not finite."""
 
-import contextlib
-from types import SimpleNamespace
-
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +9,7 @@ from scipy.io import wavfile
 from stableavatar_jax.configs import tiny
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation.video import talk
+from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.avatar import part
 from stableavatar_jax.sampling import avatar as avatars
 from stableavatar_jax.sampling.__main__ import main
@@ -19,8 +18,11 @@ from stableavatar_jax.sampling.config import Denoising, Frame, change
 from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.sampling.progress import Decoded, Denoised, Encoding, Finished
 from stableavatar_jax.sampling.video import frames
+from stableavatar_jax.sharding import make_mesh
 from stableavatar_jax.training.config import ValidationConfig
 from stableavatar_jax.training.parts import validation
+from stableavatar_jax.training.run import Run
+from stableavatar_jax.training.state import TrainState
 from tests.params import random_params
 from tests.training.tiny import config as training
 
@@ -61,13 +63,14 @@ def test_from_validation(broken, files, monkeypatch):
     quick = {name: value for name, value in FAST.items() if name != "batches"}
     shown = ValidationConfig(image=files / "face.png", audio=files / "speech.wav", **quick)
     config = training(model=tiny.model, run_dir=files / "run", validation=shown)
-    run = SimpleNamespace(config=config, sampling={}, on_mesh=contextlib.nullcontext)
+    run = object.__new__(Run)  # of which validation looks at three values
+    run.__dict__.update(config=config, sampling={}, mesh=make_mesh(MeshConfig(), jax.devices()[:1]))
     params = random_params(part(tiny.model, "dit"))
     monkeypatch.setattr(validation, "merged", lambda variables: params)
     monkeypatch.setattr(validation, "join", lambda params, frozen: params)
     validate = validation.make_validate(run)
     with pytest.raises(Mistake, match="step 1 gave numbers that are not finite"):
-        validate(7, SimpleNamespace(ema=None, params={}, frozen={}))
+        validate(7, TrainState(step=7, params={}, frozen={}, optimizer=(), ema=None))
     assert not list((files / "run").rglob("*.mp4"))
 
 

@@ -169,11 +169,18 @@ def test_loss_that_is_not_finite_stops_the_run(run, tmp_path):
     assert latest(tmp_path) == 2
 
 
+class Nothing(Synthetic):
+    """Data that end at once."""
+
+    def __next__(self):
+        raise StopIteration
+
+
 def test_another_run_is_refused_once_something_is_saved(run, tmp_path):
     """What a run began with, but saved nothing of, binds nobody; nor is anything left by one that never made a step."""
     begun = {"run_dir": tmp_path}
     with pytest.raises(Mistake, match="the data ended before step 1"):
-        train(tmp_path / "none", iter(()), run)
+        train(tmp_path / "none", Nothing(), run)
     assert not (tmp_path / "none").exists()
     write_own(settle(config(**begun)))
     assert settle(config(**begun, train="all")).train == "all"

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from stableavatar_jax.training.logs import Log, duration
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.config import TextImageTrainConfig, VAETrainConfig
 from stableavatar_jax.training.parts.records import check_records
+from stableavatar_jax.training.state import TrainState
 from tests.training.tiny import MODEL, batch, config
 
 
@@ -197,10 +200,11 @@ def test_lines_of_a_log(tmp_path, capsys):
 
 def test_it_says_when_it_compiles(capsys):
     """Once for every shape of a batch."""
-    run = dataclasses.replace(dit.prepare(config()), step=lambda state, batch: (state, {}))
+    run = dataclasses.replace(dit.prepare(config()), step=jax.jit(lambda state, batch: (state, {})))
     compiled = loop.Compiled(run)
+    state = TrainState(step=0, params={}, frozen={}, optimizer=(), ema=None)
     for rows in (1, 1, 2, 1):
-        compiled(None, batch(0, rows))
+        compiled(state, jax.tree.map(jnp.asarray, batch(0, rows)))
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("compiling")]
     assert told == [
         "compiling the step for latents_mean of 1x3x4x4x16",

@@ -75,5 +75,8 @@ class Synthetic:
     def get_state(self):
         return {"place": self.place}
 
+    def close(self):
+        pass
+
     def set_state(self, state):
         self.place = state["place"]

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from stableavatar_jax.shapes import Array, Float, Int
 
@@ -24,7 +25,5 @@ def direct(
     top = jax.lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), -1e30))  # keeps a row without keys finite
     weights = jnp.exp(scores - top)
     total = jnp.maximum(weights.sum(-1), 1e-30)
-    # Divided before the product, so that no float32 array of the result's size is written.
-    weights = (weights / total[..., None]).astype(v.dtype)
-    out = jnp.einsum("bnlm,bmnk->blnk", weights, v, preferred_element_type=q.dtype)
-    return out, top[..., 0] + jnp.log(total)
+    out = jnp.einsum("bnlm,bmnk->blnk", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (out / rearrange(total, "b n l -> b l n 1")).astype(q.dtype), top[..., 0] + jnp.log(total)

@@ -12,7 +12,6 @@ from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.kinds import expect
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import PARTS, abstract_params, boxed_params, part
-from stableavatar_jax.shapes import Key
 from stableavatar_jax.sharding import draw, unbox
 from stableavatar_jax.training.export import Exported
 from stableavatar_jax.training.logs import say
@@ -36,7 +35,7 @@ def prepare_parts(
     """The run that trains all of these networks together. `start` changes weights just drawn."""
     boxed = {name: boxed_params(network) for name, network in networks.items()}
 
-    def born(key: Key) -> Params:
+    def born(key: jax.Array) -> Params:
         keys = dict(zip(networks, jax.random.split(key, len(networks)), strict=True))
         return start({name: unbox(draw(network, keys[name])) for name, network in networks.items()})
 
