@@ -204,7 +204,7 @@ def test_it_says_when_it_compiles(capsys):
     compiled = loop.Compiled(run)
     state = TrainState(step=0, params={}, frozen={}, optimizer=(), ema=None)
     for rows in (1, 1, 2, 1):
-        compiled(state, jax.tree.map(jnp.asarray, batch(0, rows)))
+        compiled(state, {name: jnp.asarray(x) for name, x in batch(0, rows).items()})
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("compiling")]
     assert told == [
         "compiling the step for latents_mean of 1x3x4x4x16",
