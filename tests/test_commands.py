@@ -253,7 +253,9 @@ sys.exit(main(Slow))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_leave_nothing_behind(tmp_path, number):
-    command = [sys.executable, "-c", SLOW, "--output", str(tmp_path / "out")]
+    # A shell that runs the tests in the background has set Ctrl-C to be ignored, and children inherit that.
+    usual = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{usual}\n{SLOW}", "--output", str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
