@@ -4,7 +4,8 @@ The text encoder alone is 11 GB, so no two encoders are in memory at once, and n
 """
 
 import functools
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,13 @@ from stableavatar_jax.encoding.tokens import tokenize
 from stableavatar_jax.frames import video_frames
 from stableavatar_jax.media import window_sound
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Bool, Float
 
 TEXTS_AT_ONCE = 16  # features of a whole data set's prompts would not fit in memory while they are made
+SOUNDS_AT_ONCE = {"cpu": 1}
+"""Windows of sound in one call of the audio encoder, by platform; on an accelerator more of them fill it better."""
+SOUNDS_AT_ONCE_ELSEWHERE = 8
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ class Encoders:
     parts: Parts
     """What loads them."""
     text_dtype: str = "bfloat16"
-    """Type of the text encoder, by far the largest; the others run in float32, as released."""
+    """Type of the text encoder, by far the largest."""
+    picture_dtype: str = "float32"
+    """Type of the image encoder and the autoencoder. The audio encoder runs in float32, as released: it is small."""
     report: Callable[[str], None] = lambda name: None
     """Called with the name of each encoder before it is loaded."""
 
@@ -57,18 +64,17 @@ class Encoders:
 
     def image(self, picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "I G"]:
         """The picture's tokens, from values in -1..1."""
-        module, params = self._load("clip_vision")
-        return np.asarray(jitted(module)({"params": params}, jnp.asarray(picture)[None])[0])
+        module, params = self._load("clip_vision", self.picture_dtype)
+        return np.asarray(jitted(module)({"params": params}, jnp.asarray(picture)[None])[0], np.float32)
 
     def reference(self, picture: Float[np.ndarray, "H W 3"], latent_frames: int) -> Float[np.ndarray, "F h w Y"]:
         """The input that every window gets of the picture (`encode_reference`), from values in -1..1."""
-        return encode_reference(LatentEncoder(*self._load("vae")), picture, latent_frames, self.model.after_picture)
+        encoder = LatentEncoder(*self._load("vae", self.picture_dtype))
+        return encode_reference(encoder, picture, latent_frames, self.model.after_picture)
 
-    def audio(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:
-        """Features of each window's normalised sound; all windows have one length."""
-        module, params = self._load("wav2vec2")
-        apply = jitted(module)
-        return np.stack([np.asarray(apply({"params": params}, jnp.asarray(sound)[None])[0]) for sound in sounds])
+    def sound(self) -> "SoundEncoder":
+        """The audio encoder, loaded: it stays as long as the result is held."""
+        return SoundEncoder(*self._load("wav2vec2"))
 
     def conditions(
         self,
@@ -84,9 +90,32 @@ class Encoders:
             text=text,
             text_mask=text_mask,
             image=self.image(picture),
-            audio=self.audio(plan_sounds(samples, plan, fps)),
+            audio=self.sound()(plan_sounds(samples, plan, fps)),
             reference=self.reference(picture, plan.window),
         )
+
+
+class SoundEncoder:
+    """The audio encoder, given windows a fixed number at a time: one compiled program, however many windows there are.
+
+    >>> encode = encoders.sound()
+    >>> features = encode(sounds)
+    """
+
+    def __init__(self, module: Wav2Vec2, params: Any):
+        self.rows = SOUNDS_AT_ONCE.get(module.compute.platform, SOUNDS_AT_ONCE_ELSEWHERE)
+        """Windows that are encoded at once; fewer are filled up with silence, and take as long."""
+        self._apply, self._params = jitted(module), params
+
+    def __call__(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:
+        """Features of each window's normalised sound, float32; all windows have one length."""
+        coming, features = iter(sounds), []
+        while group := list(itertools.islice(coming, self.rows)):
+            batch = np.zeros((self.rows, *group[0].shape), np.float32)
+            batch[: len(group)] = group
+            made = self._apply({"params": self._params}, batch)
+            features.append(np.asarray(made, np.float32)[: len(group)])
+        return np.concatenate(features)
 
 
 @functools.lru_cache(maxsize=16)
@@ -95,7 +124,7 @@ def jitted(module: Any) -> Callable[..., Any]:
     return jax.jit(module.apply, compiler_options=compiler_options(module.compute.platform))
 
 
-def plan_sounds(samples: Float[np.ndarray, "S"], plan: WindowPlan, fps: float) -> list[Float[np.ndarray, "s"]]:
-    """The sound of each window of a plan: normalised, and padded with silence."""
+def plan_sounds(samples: Float[np.ndarray, "S"], plan: WindowPlan, fps: float) -> Iterator[Float[np.ndarray, "s"]]:
+    """The sound of each window of a plan, cut out when it is asked for: normalised, and padded with silence."""
     frames = video_frames(plan.window)
-    return [window_sound(samples, start, frames, fps) for start in plan.video_starts]
+    return (window_sound(samples, start, frames, fps) for start in plan.video_starts)

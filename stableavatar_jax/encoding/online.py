@@ -47,7 +47,7 @@ class WindowEncoder:
         """
         dit = dataclasses.replace(model.dit, text_len=min(TEXT_LEN, model.dit.text_len))
         parts = Parts(dataclasses.replace(model, dit=dit), directory, seed=seed)
-        encoders = Encoders(parts, text_dtype, report)
+        encoders = Encoders(parts, text_dtype, report=report)
         text, mask = encoders.text(list(prompts))
         length = int(mask.sum(1).max())  # one length for all, so that any two records fit into one batch
         self.text, self.text_mask = text[:, :length], mask[:, :length]

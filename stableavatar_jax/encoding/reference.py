@@ -36,8 +36,8 @@ class LatentEncoder:
         means, logvars, cache = [], [], None
         for piece in video:
             mean, logvar, cache = self._encode(self._params, jnp.asarray(piece), cache)
-            means.append(np.asarray(mean))
-            logvars.append(np.asarray(logvar))
+            means.append(np.asarray(mean, np.float32))
+            logvars.append(np.asarray(logvar, np.float32))
         return np.concatenate(means, 1), np.concatenate(logvars, 1)
 
 

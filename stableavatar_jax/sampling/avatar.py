@@ -64,7 +64,8 @@ class Avatar:
         if job.conditions is not None:
             return job.conditions
         done = iter(range(ENCODERS))
-        encoders = Encoders(self.parts, self.dtype, lambda name: tell(Encoding(name, next(done), ENCODERS)))
+        report = lambda name: tell(Encoding(name, next(done), ENCODERS))  # noqa: E731
+        encoders = Encoders(self.parts, self.dtype, self.picture_dtype, report)
         time, prompts = job.timeline, [job.prompt, job.negative_prompt]
         return encoders.conditions(job.fitted(), job.samples, prompts, time.windows, time.fps)
 
@@ -82,11 +83,17 @@ class Avatar:
         self, latents: Iterable[Float[np.ndarray, "_ H W C"]], job: Job, tell: Tell = silent
     ) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
         """The frames of finished latents, enlarged where the job says so."""
-        # In bfloat16 frames lie 49 dB from float32's, below what H.264 keeps; a CPU has no bfloat16 arithmetic.
-        half = jax.default_backend() != "cpu"
-        vae, params = self.parts.load("vae", self.dtype if half else "float32")
+        vae, params = self.parts.load("vae", self.picture_dtype)
         for frames in decode(vae, params, latents, job.timeline.frames, tell):
             yield media.enlarge(frames, job.frame.enlarge)
+
+    @property
+    def picture_dtype(self) -> str:
+        """What the autoencoder and the image encoder compute in.
+
+        In bfloat16 frames lie 49 dB from float32's, below what H.264 keeps; a CPU has no bfloat16 arithmetic.
+        """
+        return "float32" if jax.default_backend() == "cpu" else self.dtype
 
     def _load_transformer(self) -> tuple[DiT, Any]:
         """The transformer and its weights, LoRAs merged in; to be called when no encoder is left."""
