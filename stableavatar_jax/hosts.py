@@ -5,16 +5,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How many devices lie along each mesh axis (`sharding.py`); one of them may be -1: all that are left."""
+    """How many devices lie along each mesh axis (`sharding.py`). One size may be -1: all devices that are left; or both
+    `fsdp` and `context`: `fsdp` is then cut to what the rows of a batch fill, and `context` takes the rest."""
 
     data: int = 1
-    """Devices along which the rows of the batch are cut."""
+    """Devices along which the rows of the batch are cut, and the weights kept whole."""
     fsdp: int = -1
     """Devices along which the rows of the batch and the weights are cut."""
-    context: int = 1
+    context: int = -1
     """Devices along which the tokens of one video are cut."""
     tensor: int = 1
     """Devices along which attention heads and the width of the feed-forward are cut."""
+    ulysses: int = -1
+    """Devices of `context` that exchange heads for tokens; the others pass keys around a ring. -1 for as many as the
+    attention heads allow."""
 
 
 def index() -> int:

@@ -12,8 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from stableavatar_jax import sharding
 from stableavatar_jax.checkpoint import load_params
 from stableavatar_jax.compiling import compiler_options, quickly
-from stableavatar_jax.errors import Mistake
-from stableavatar_jax.sharding import is_boxed, make_mesh, shardings, unbox
+from stableavatar_jax.sharding import divides, is_boxed, make_mesh, shardings, unbox
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.state import TrainState, Tree
 from stableavatar_jax.training.step import Step
@@ -71,13 +70,18 @@ def assemble(
     load: Callable[[Run, Path], Any],
     flops: Callable[[Shapes], tuple[float, float]] | None = None,
     mesh: Mesh | None = None,
+    heads: int | None = None,
 ) -> Run:
     """The run of any part, on all devices unless a mesh is given; nothing is allocated or compiled yet.
 
     `boxed` are the abstract weights with the names of their axes, `draw` makes them from a key, and `begin` the state
-    around them.
+    around them; `heads` are those of attention, where tokens can be cut. Raises Mistake where rows, heads or weights
+    cannot be cut as the mesh asks.
     """
-    mesh = make_mesh(config.mesh) if mesh is None else mesh
+    if mesh is None:
+        rows, parts = config.batch, accumulated(config)
+        divides("step.accumulate", parts, rows, "the rows of a batch")
+        mesh = make_mesh(config.mesh, rows=rows // parts, heads=heads)
     state = jax.tree.map(_without_empty, jax.eval_shape(begin, boxed), is_leaf=is_boxed)
     with jax.set_mesh(mesh):
         places = shardings(state, mesh)
@@ -97,14 +101,9 @@ def assemble(
     )  # fmt: skip
 
 
-def check_batch(run: Run, accumulate: int = 1) -> None:
-    """Raise Mistake where the batch cannot be spread over the mesh, in so many parts one after another."""
-    spread = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
-    if run.config.batch % (spread * accumulate):
-        raise Mistake(
-            f"a batch of {run.config.batch} rows in {accumulate} parts cannot be spread evenly over data x "
-            f"fsdp = {spread} devices; use a multiple of {spread * accumulate}, or set --mesh.context"
-        )
+def accumulated(config: RunConfig) -> int:
+    """Parts in which a step's batch goes through one after another."""
+    return getattr(getattr(config, "step", None), "accumulate", 1)
 
 
 def _without_empty(leaf: Any) -> Any:

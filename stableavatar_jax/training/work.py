@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from stableavatar_jax import hosts
+from stableavatar_jax import hosts, sharding
 from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.locks import alone
@@ -23,7 +23,7 @@ from stableavatar_jax.training.memory import bytes_each, check_memory
 from stableavatar_jax.training.parts import dit, text_image, vae, wav2vec2
 from stableavatar_jax.training.parts.config import CONFIGS, TrainConfig
 from stableavatar_jax.training.parts.part import Part
-from stableavatar_jax.training.run import Run, check_batch
+from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.saving import saved_steps
 from stableavatar_jax.whole import check_folder
 
@@ -51,13 +51,11 @@ def train(config: RunConfig) -> int:
     run = part.prepare(config)
     if isinstance(config, TrainConfig):
         run = dataclasses.replace(run, sampling=defaults.of_data(config))
-    check_batch(run, config.step.accumulate if isinstance(config, TrainConfig) else 1)
     check_memory(run.abstract, run.devices)
     check_folder(config.run_dir, space=space(run))
     say(describe(run))
-    with one_run(config), contextlib.closing(
-        part.open_data(config, host=hosts.index(), hosts=hosts.count())
-    ) as batches:
+    share, shares = sharding.share_of_rows(run.mesh)
+    with one_run(config), contextlib.closing(part.open_data(config, host=share, hosts=shares)) as batches:
         validate = part.make_validate(run) if config.validate_every else None
         before = max(saved_steps(config.run_dir), default=0)
         step = int(loop.train(run, batches, validate=validate).step)
@@ -109,8 +107,7 @@ def describe(run: Run) -> str:
     state, devices = run.abstract, run.devices
     count = lambda tree: sum(math.prod(x.shape) for x in jax.tree.leaves(tree))  # noqa: E731
     trained, frozen = count(state.params), count(state.frozen)
-    axes = " x ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items() if size > 1)
-    mesh = f", mesh {axes}" if axes else ""
+    mesh = f", mesh {axes}" if (axes := sharding.told(run.mesh)) else ""
     return (
         f"{run.config.part}: {(trained + frozen) / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained; "
         f"{len(devices)} x {devices[0].device_kind}{mesh}; {bytes_each(state) / 1e9:.2f} GB of state on each"

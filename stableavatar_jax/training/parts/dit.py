@@ -80,7 +80,7 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
         return load_weights(run, folder, "dit", run.boxed)
 
     return assemble(
-        config, model, boxed_params(model), draw=born, load=load, mesh=mesh,
+        config, model, boxed_params(model), draw=born, load=load, mesh=mesh, heads=config.model.dit.heads,
         begin=lambda params: begin(
             params, config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype
         ),
