@@ -14,12 +14,14 @@ from stableavatar_jax.config import FILE, read_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.sampling.config import DEFAULTS_FILE
 from stableavatar_jax.sampling.loras import read_loras
 from stableavatar_jax.trees import flatten
 from stableavatar_jax.weights.directory import has_part, open_part, write_part
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.lora import DELTA
 from stableavatar_jax.whole import whole
+from stableavatar_jax.words import count
 
 from . import parts
 from .importing import TOKENIZER
@@ -56,13 +58,13 @@ def merge(options: Sequence[str], source: Path, output: Path, dtype: Dtype | Non
         for name in PARTS:
             if name != "dit" and has_part(source / name):
                 _copy(source / name, partial / name)
-        for beside in (FILE, TOKENIZER, "sampling.json"):
+        for beside in (FILE, TOKENIZER, DEFAULTS_FILE):
             if (source / beside).is_file():
                 shutil.copyfile(source / beside, partial / beside)
         facts = {"command": "merge", "loras": list(options), "dtype": dtype or "as stored"}
         with recorded(partial, "dit", used, tensors, **facts) as tell:
             write_part(partial / "dit", tensors, tell)
-    return f"{output}: {len(files)} LoRAs added to dit, {size / 1e9:.2f} GB"
+    return f"{output}: {count(len(files), 'LoRA')} added to dit, {size / 1e9:.2f} GB"
 
 
 def added(tensors: Mapping[str, LazyTensor], lora: Mapping[str, np.ndarray], strength: float) -> dict[str, LazyTensor]:

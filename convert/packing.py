@@ -11,6 +11,7 @@ from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
+from stableavatar_jax.sampling.config import DEFAULTS_FILE
 from stableavatar_jax.weights.directory import check_part, open_part, write_part
 from stableavatar_jax.weights.formats.tensors import LazyTensor, lazy
 from stableavatar_jax.weights.rules import flatten
@@ -41,8 +42,9 @@ def pack(folder: Path, output: Path, chosen: Sequence[PartName], dtype: Dtype, o
         with recorded(output, name, part_files(folder / name), tensors, command="pack", dtype=dtype) as tell:
             yield write_part(output / name, tensors, tell)
     write_config(output, model)
-    if model.tokenizer == "file" and (folder / TOKENIZER).is_file():
-        shutil.copy(folder / TOKENIZER, output / TOKENIZER)
+    for beside in (TOKENIZER, DEFAULTS_FILE):
+        if (folder / beside).is_file():
+            shutil.copyfile(folder / beside, output / beside)
 
 
 def draw(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stableavatar_jax.errors import ROOM, Mistake, explained
 from stableavatar_jax.locks import alone, hidden
+from stableavatar_jax.words import size
 
 NAME_BYTES = 255
 """Bytes that a name may have on the file systems in use."""
@@ -130,7 +131,7 @@ def unused(path: Path) -> Path:
 def _check_space(folder: Path, space: int) -> None:
     free = shutil.disk_usage(folder).free
     if space > free:
-        raise Mistake(f"{folder}: {_bytes(space)} are needed there, {_bytes(free)} are free; make room")
+        raise Mistake(f"{folder}: {size(space)} are needed there, {size(free)} are free; make room")
 
 
 def _check_inputs(path: Path, inputs: Iterable[Path | None], holding: bool = False) -> None:
@@ -179,8 +180,3 @@ def _clear(partial: Path) -> None:
 def _remove(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def _bytes(size: int) -> str:
-    unit, name = next(each for each in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= each[0] or each[1] == "kB")
-    return f"{size / unit:.1f} {name}"

@@ -1,10 +1,10 @@
-"""Floating-point operations of one evaluation of the DiT: two for every multiply-add of a matrix product."""
+"""Floating-point operations of the DiT and of the decoder: two for every multiply-add of a matrix product."""
 
 import dataclasses
 
 from stableavatar_jax.frames import IMAGE_TOKENS
 from stableavatar_jax.models.compute import Remat
-from stableavatar_jax.models.config import DiTConfig
+from stableavatar_jax.models.config import DiTConfig, VAEConfig
 
 
 def dit_flops(
@@ -54,3 +54,25 @@ def train_flops(
 
 def _only_block(config: DiTConfig) -> DiTConfig:
     return dataclasses.replace(config, layers=1, in_channels=0, out_channels=0)
+
+
+def decoder_flops(config: VAEConfig, height: int, width: int) -> float:
+    """Operations of decoding one latent frame, not the first, to frames of height x width: its convolutions.
+
+    A residual block of width D has two convolutions of 3x3x3, 108D² a place.
+    """
+    widths = [config.dim * mult for mult in reversed(config.dim_mult)]
+    places, total = height * width / config.space_factor**2, 0.0
+    total += places * (2 * 108 + 2 * 4) * widths[0] ** 2 + 54 * places * config.z_dim * widths[0]
+    before = widths[0]
+    for stage, wide in enumerate(widths):
+        total += places * 54 * (before * wide + (2 * config.num_res_blocks + 1) * wide**2)
+        before = wide
+        if stage < len(widths) - 1:
+            if config.temporal_downsample[-1 - stage]:
+                total += places * 12 * wide**2
+                places *= 2
+            places *= 4
+            before = wide // 2
+            total += places * 18 * wide * before
+    return total + 54 * places * before * 3

@@ -6,16 +6,24 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from stableavatar_jax.diffusion.windows import WindowPlan
 from stableavatar_jax.frames import IMAGE_TOKENS, SAMPLE_RATE, video_frames
 from stableavatar_jax.models.attention import KEY_CHUNK, QUERY_CHUNK
 from stableavatar_jax.models.audio_adapter import slot_indices
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
-from stableavatar_jax.models.flops import dit_flops
+from stableavatar_jax.models.flops import decoder_flops, dit_flops
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.timeline import Timeline
+from stableavatar_jax.words import count, duration
 
-SHARE_OF_PEAK = 0.6
-"""Share of the machine's matrix-product speed that the transformer is taken to reach."""
+SHARES = {"encoding": 0.4, "denoising": 0.6, "decoding": 0.4}
+"""Shares of the machine's matrix-product speed that the stages are taken to reach."""
+READING = 1e9
+"""Bytes of weights that are taken to be read and made ready in a second."""
+COMPILING = {"cpu": 25.0}
+"""Seconds that compiling all programs takes, by platform."""
+COMPILING_ELSEWHERE = 110.0
+"""The same on a GPU: 107 s on an H100 (docs/performance.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +34,12 @@ class Plan:
     """The geometry of the video."""
     evaluations: int
     """Passes of the transformer: windows x steps x branches."""
-    operations: float
-    """Floating-point operations of all of them (`models/flops.py`)."""
+    operations: dict[str, float]
+    """Floating-point operations of each stage (`models/flops.py`): encoding, denoising, decoding."""
+    weights: dict[str, float]
+    """Bytes of weights that each stage reads."""
     memory: dict[str, float]
     """Bytes each stage needs; the largest counts, as stages follow one another."""
-
-    @property
-    def peak_memory(self) -> float:
-        """Bytes the most demanding stage needs."""
-        return max(self.memory.values())
 
 
 def plan(config: SampleConfig, time: Timeline) -> Plan:
@@ -47,18 +52,70 @@ def plan(config: SampleConfig, time: Timeline) -> Plan:
     slot = slot_indices(heard, windows.window, config.model.dit.adapter.context).shape[1]
     size = (windows.window, *config.frame.latent_size)
     once = dit_flops(config.model.dit, size, branches=len(branches), audios=audios, slot=slot)
+    sizes = {name: [x.size for x in jax.tree.leaves(abstract_params(part(config.model, name)))] for name in PARTS}
+    values = {name: sum(each) for name, each in sizes.items()}
     return Plan(
         time=time,
         evaluations=windows.count * steps * len(branches),
-        operations=once * windows.count * steps,
-        memory=_memory(config, time, len(branches), slot),
+        operations={
+            "encoding": _encoding(config, windows, heard, values),
+            "denoising": once * windows.count * steps,
+            "decoding": _decoded(config) * windows.frames,
+        },
+        weights=_weights(config, values),
+        memory=_memory(config, time, len(branches), slot, sizes),
     )
 
 
-def _memory(config: SampleConfig, time: Timeline, branches: int, slot: int) -> dict[str, float]:
+def seconds(config: SampleConfig, cost: Plan, speed: float, platform: str) -> dict[str, float]:
+    """Seconds of each stage of a run on a machine with so many operations a second in a matrix product.
+
+    Programs that an earlier run left are not compiled, and inputs that are given are not encoded.
+    """
+    stages = ["encoding", "denoising", "decoding"]
+    if config.inputs.decode_only:
+        stages = stages[2:]
+    elif config.inputs.conditions:
+        stages = stages[1:]
+    compiling = COMPILING.get(platform, COMPILING_ELSEWHERE) * len(stages) / 3
+    return {"compiling": compiling} | {
+        stage: cost.operations[stage] / (speed * SHARES[stage]) + cost.weights[stage] / READING for stage in stages
+    }
+
+
+def _weights(config: SampleConfig, values: dict[str, int]) -> dict[str, float]:
+    """Bytes of weights by stage; of the encoders all but the text's are float32, as the autoencoder is."""
+    size = jnp.dtype(config.weights.dtype).itemsize
+    small = 4 * (values["clip_vision"] + values["wav2vec2"] + values["vae"])
+    return {
+        "encoding": float(size * values["umt5"] + small),
+        "denoising": float(size * values["dit"]),
+        "decoding": float(4 * values["vae"]),
+    }
+
+
+def _decoded(config: SampleConfig) -> float:
+    """Operations of decoding a latent frame."""
+    return decoder_flops(config.model.vae, config.frame.height, config.frame.width)
+
+
+def _encoding(config: SampleConfig, windows: WindowPlan, heard: int, values: dict[str, int]) -> float:
+    """Operations of the encoders: every weight once for each token of text, picture and sound, and the picture's
+    latents, for which the autoencoder's encoder runs through a window at half the work of its decoder.
+    """
+    model = config.model
+    text = 2 * model.dit.text_len * (values["umt5"] - model.umt5.vocab * model.umt5.dim)
+    picture = IMAGE_TOKENS * values["clip_vision"]
+    sound = windows.count * heard * values["wav2vec2"]
+    encoded = windows.window if model.after_picture == "grey" else 1
+    return 2.0 * (text + picture + sound) + encoded * _decoded(config) / 2
+
+
+def _memory(
+    config: SampleConfig, time: Timeline, branches: int, slot: int, sizes: dict[str, list[int]]
+) -> dict[str, float]:
     """Weights and the largest arrays alive at once, by stage, by the formulae of docs/sampling.md."""
     model, size, windows = config.model, jnp.dtype(config.weights.dtype).itemsize, time.windows
-    sizes = {name: [x.size for x in jax.tree.leaves(abstract_params(part(model, name)))] for name in PARTS}
     weights = {name: sum(each) for name, each in sizes.items()}
     # While weights are read, the largest of them is in memory up to three times.
     loading = {name: sum(each) + 2 * max(each) for name, each in sizes.items()}
@@ -95,33 +152,31 @@ def matrix_speed(dtype: str, size: int = 2048) -> float:
 
 
 def describe(config: SampleConfig, cost: Plan, speed: float) -> str:
-    """The plan in words, with the time at `SHARE_OF_PEAK` of the machine's speed."""
+    """The plan in words, with the time on this machine at such a speed (`seconds`)."""
     time, frame, steps = cost.time, config.frame, config.denoising.steps
     windows, branches = time.windows, len(config.denoising.guided().branches)
+    device = jax.devices()[0]
+    each = seconds(config, cost, speed, device.platform)
     lines = [
-        f"video     {time.frames} frames, {time.seconds:.2f} s at {time.fps:g} frames/s, {frame.height}x{frame.width}"
-        + (f", enlarged {frame.enlarge} times" if frame.enlarge > 1 else "")
+        f"video     {count(time.frames, 'frame')}, {time.seconds:.2f} s at {time.fps:g} frames/s, "
+        f"{frame.height}x{frame.width}" + (f", enlarged {frame.enlarge} times" if frame.enlarge > 1 else "")
     ]
-    if config.inputs.decode_only:
-        return "\n".join([*lines, f"memory    about {cost.memory['decoder'] / 2**30:.1f} GiB (decoder)"])
-    seconds = cost.operations / (speed * SHARE_OF_PEAK)
+    memory = {"decoder": cost.memory["decoder"]} if config.inputs.decode_only else cost.memory
+    if not config.inputs.decode_only:
+        lines += [
+            f"windows   {windows.count} of {windows.window} latent frames, {windows.overlap} shared, "
+            f"for {count(windows.frames, 'latent frame')}",
+            f"work      {count(cost.evaluations, 'evaluation')} = {count(windows.count, 'window')} x "
+            f"{count(steps, 'step')} x {count(branches, 'branch')}, {cost.operations['denoising'] / 1e15:.3g} PFLOP",
+        ]
+    largest = max(memory, key=lambda name: memory[name])
     return "\n".join(
         [
             *lines,
-            f"windows   {windows.count} of {windows.window} latent frames, {windows.overlap} shared, "
-            f"for {windows.frames} latent frames",
-            f"work      {cost.evaluations} evaluations = {windows.count} windows x {steps} steps x {branches} "
-            f"branches, {cost.operations / 1e15:.3g} PFLOP",
-            f"memory    about {cost.peak_memory / 2**30:.1f} GiB ({max(cost.memory, key=lambda k: cost.memory[k])})",
-            f"time      about {_duration(seconds)} for denoising on {jax.devices()[0].device_kind} "
-            f"({speed / 1e12:.2g} TFLOP/s measured)",
+            f"memory    about {memory[largest] / 2**30:.1f} GiB ({largest})",
+            f"time      about {duration(sum(each.values()))} on {device.device_kind} "
+            f"({speed / 1e12:.2g} TFLOP/s measured): "
+            + ", ".join(f"{stage} {duration(took)}" for stage, took in each.items())
+            + "; nothing is compiled again that an earlier run of this size left",
         ]
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def defaults(argv: Sequence[str]) -> SampleConfig | None:
 
 def run(config: SampleConfig) -> None:
     """One job: inputs -> encoders -> latents -> frames -> file. Raises Mistake."""
+    begun = time.perf_counter()
     check_given(config)
     check_written(config)
     from stableavatar_jax.compiling import keep_compiled
@@ -34,7 +36,7 @@ def run(config: SampleConfig) -> None:
     from stableavatar_jax.sampling.job import about, open_job
     from stableavatar_jax.sampling.latents import kept
     from stableavatar_jax.sampling.loras import read_loras
-    from stableavatar_jax.sampling.progress import Bars, both
+    from stableavatar_jax.sampling.progress import Bars, both, ending
     from stableavatar_jax.sampling.video import write
 
     keep_compiled()
@@ -56,7 +58,7 @@ def run(config: SampleConfig) -> None:
         shape = (job.timeline.windows.frames, *config.frame.latent_size, config.model.vae.z_dim)
         with kept(keeping.latents, keeping.output, shape) as keep, Bars() as bars:
             make(tell=both(keep, bars))
-    return print(keeping.output)
+    return print(ending(keeping.output, job.timeline.seconds, time.perf_counter() - begun))
 
 
 if __name__ == "__main__":

@@ -195,6 +195,8 @@ class SamplingDefaults:
 
     prompt: str | None = None
     """Prompt of the kind the model was trained with."""
+    negative_prompt: str | None = None
+    """What `cfg` guidance steers away from; empty for a model that never read such a text."""
     frame: Frame = field(default_factory=Frame)
     """Size and rate of the videos it was trained on."""
     denoising: Denoising = field(default_factory=Denoising)
@@ -218,9 +220,14 @@ def write_defaults(directory: Path, defaults: SamplingDefaults) -> None:
 
 def with_defaults(config: SampleConfig, directory: Path) -> SampleConfig:
     """The config with the frame, denoising and prompt of a model directory's `sampling.json`, where there is one."""
-    if (told := read_defaults(directory)) is None:
-        return config
-    inputs = dataclasses.replace(config.inputs, prompt=told.prompt) if told.prompt else config.inputs
+    told = read_defaults(directory)
+    return config if told is None else applied(config, told)
+
+
+def applied(config: SampleConfig, told: SamplingDefaults) -> SampleConfig:
+    """The config with a model's sampling defaults."""
+    prompts: dict[str, Any] = {"prompt": told.prompt, "negative_prompt": told.negative_prompt}
+    inputs = dataclasses.replace(config.inputs, **{name: text for name, text in prompts.items() if text is not None})
     return dataclasses.replace(config, inputs=inputs, frame=told.frame, denoising=told.denoising)
 
 

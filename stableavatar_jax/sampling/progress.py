@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from tqdm import tqdm
 
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.words import duration
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ def both(*listeners: Tell) -> Tell:
             listener(event)
 
     return tell
+
+
+def ending(output: Path, seconds: float, taken: float) -> str:
+    """The last line of a run: its video, the time taken, and the share of real time (1: as fast as it plays)."""
+    return f"{output}: {seconds:.2f} s of video in {duration(taken)}, {seconds / taken:.2g} of real time"
 
 
 class Bars:

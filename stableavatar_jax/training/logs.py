@@ -16,6 +16,7 @@ from tqdm import tqdm
 from stableavatar_jax import hosts
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.whole import whole
+from stableavatar_jax.words import duration
 
 FILE = "metrics.csv"
 SHOWN = ("loss", "psnr", "lip_psnr", "gradient_norm", "samples_per_second", "tflops_per_chip", "mfu")
@@ -26,19 +27,6 @@ def say(text: str) -> None:
     """Tell what is being done, on the screen, above a progress bar; of several processes the first one does."""
     if hosts.is_first():
         tqdm.write(text, file=sys.stderr)
-
-
-def duration(seconds: float | int) -> str:
-    """A length of time in the two largest of its units."""
-    whole_seconds = round(seconds)
-    minutes, rest = divmod(whole_seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s" if seconds < 10 else f"{whole_seconds} s"
 
 
 class Log:

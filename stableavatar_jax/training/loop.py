@@ -16,12 +16,13 @@ from stableavatar_jax import hosts
 from stableavatar_jax.data.iterator import CheckpointableIterator
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training.directory import write_own
-from stableavatar_jax.training.logs import Log, duration, say
+from stableavatar_jax.training.logs import Log, say
 from stableavatar_jax.training.reading import Reader, Ready
 from stableavatar_jax.training.run import Run, Shapes, fresh_state
 from stableavatar_jax.training.saving import Checkpoints
 from stableavatar_jax.training.speed import speed
 from stableavatar_jax.training.state import TrainState
+from stableavatar_jax.words import duration
 
 IN_FLIGHT = 2  # steps whose measurements have not been asked for: the devices always have one more to do
 

@@ -18,7 +18,7 @@ from stableavatar_jax.training import defaults, loop
 from stableavatar_jax.training import export as exports
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.directory import read_own, settle
-from stableavatar_jax.training.logs import duration, say
+from stableavatar_jax.training.logs import say
 from stableavatar_jax.training.memory import bytes_each, check_memory
 from stableavatar_jax.training.parts import dit, text_image, vae, wav2vec2
 from stableavatar_jax.training.parts.config import CONFIGS, TrainConfig
@@ -26,6 +26,7 @@ from stableavatar_jax.training.parts.part import Part
 from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.saving import saved_steps
 from stableavatar_jax.whole import check_folder
+from stableavatar_jax.words import count, duration
 
 PARTS: dict[str, Part] = {
     "dit": dit.DIT_PART,
@@ -105,8 +106,8 @@ def size(tree: Any) -> int:
 def describe(run: Run) -> str:
     """Devices, mesh, parameters and memory of a run."""
     state, devices = run.abstract, run.devices
-    count = lambda tree: sum(math.prod(x.shape) for x in jax.tree.leaves(tree))  # noqa: E731
-    trained, frozen = count(state.params), count(state.frozen)
+    values = lambda tree: sum(math.prod(x.shape) for x in jax.tree.leaves(tree))  # noqa: E731
+    trained, frozen = values(state.params), values(state.frozen)
     mesh = f", mesh {axes}" if (axes := sharding.told(run.mesh)) else ""
     return (
         f"{run.config.part}: {(trained + frozen) / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained; "
@@ -116,9 +117,8 @@ def describe(run: Run) -> str:
 
 def ending(config: RunConfig, step: int, done: int, seconds: float) -> str:
     """The last line of a run."""
-    pace = f", {duration(seconds / max(done, 1))} a step"
-    now = f", {done} of them in {duration(seconds)}{pace}" if done > 0 else " already"
-    told = f"{config.run_dir}: {step} steps are done and saved{now}"
+    now = f", {done} of them in {duration(seconds)}, {done / seconds:.3g} steps a second" if done > 0 else " already"
+    told = f"{config.run_dir}: {count(step, 'step')} done and saved{now}"
     if step > config.steps:
         told += f"; no more than {config.steps} were asked for"
     elif step < config.steps:

@@ -7,8 +7,10 @@ from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
 from stableavatar_jax.configs.tiny import model
 from stableavatar_jax.convert.commands import main
+from stableavatar_jax.demo.preset import MODEL
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
+from stableavatar_jax.sampling.config import DEFAULTS_FILE
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,11 @@ def test_a_packed_part_is_read_like_a_folder(folder, tmp_path, capsys):
     assert main([*command, "--overwrite"]) == 0
     main(["verify", str(tmp_path)])
     assert "good" in capsys.readouterr().out
+
+
+def test_how_a_model_is_sampled_goes_with_it(tmp_path):
+    assert main(["pack", "--checkpoint", str(MODEL), "--output", str(tmp_path), "--parts", "wav2vec2"]) == 0
+    assert (tmp_path / DEFAULTS_FILE).read_text() == (MODEL / DEFAULTS_FILE).read_text()
 
 
 def test_a_damaged_or_foreign_file_is_refused(folder, tmp_path):

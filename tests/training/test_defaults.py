@@ -6,7 +6,9 @@ import json
 import pytest
 
 from stableavatar_jax.config import write_config
+from stableavatar_jax.demo import preset
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.sampling.__main__ import defaults as sampled_by
 from stableavatar_jax.sampling.config import DEFAULTS_FILE, Denoising, Frame, Inputs, WindowConfig
 from stableavatar_jax.training import defaults
 from stableavatar_jax.training import export as exports
@@ -44,6 +46,14 @@ def test_the_rest_is_as_the_start_says(tmp_path):
     write_config(start, MODEL)
     exports.write_model(tmp_path / "part", exports.Exported({}, MODEL), start)
     assert defaults.read(tmp_path / "part") == told
+
+
+def test_the_model_that_comes_with_the_package_is_sampled_as_its_preset_is():
+    """With `--checkpoint` alone too; options come on top."""
+    given = sampled_by(["--checkpoint", str(preset.MODEL)])
+    assert (given.frame, given.denoising) == (preset.config.frame, preset.config.denoising)
+    for name in ("prompt", "negative_prompt"):
+        assert getattr(given.inputs, name) == getattr(preset.config.inputs, name)
 
 
 def test_a_validation_is_sampled_as_the_model_is_unless_told(tmp_path):

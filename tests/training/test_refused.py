@@ -16,7 +16,7 @@ from stableavatar_jax.training import export as exports
 from stableavatar_jax.training import loop, memory, work
 from stableavatar_jax.training.__main__ import main
 from stableavatar_jax.training.directory import settle
-from stableavatar_jax.training.logs import Log, duration
+from stableavatar_jax.training.logs import Log
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.config import TextImageTrainConfig, VAETrainConfig
 from stableavatar_jax.training.parts.records import check_records
@@ -194,8 +194,6 @@ def test_lines_of_a_log(tmp_path, capsys):
         log.record(step, {"loss": 0.5, "seconds": seconds, "waiting_for_input": 0.0})
     log.close()
     assert capsys.readouterr().err.splitlines() == ["step 3 of 1000  loss 0.5  2 s a step, 33 min 14 s left"]
-    told = {0.25: "0.25 s", 59: "59 s", 61: "1 min 1 s", 7260: "2 h 1 min", 180000: "2 d 2 h"}
-    assert [duration(seconds) for seconds in told] == list(told.values())
 
 
 def test_it_says_when_it_compiles(capsys):
@@ -214,9 +212,9 @@ def test_it_says_when_it_compiles(capsys):
 
 def test_the_last_line(tmp_path):
     options = config(run_dir=tmp_path, steps=50)
-    assert f"{tmp_path}: 50 steps are done and saved, 50 of them in 1 min 40 s, 2 s a step." in work.ending(
+    assert f"{tmp_path}: 50 steps done and saved, 50 of them in 1 min 40 s, 0.5 steps a second." in work.ending(
         options, 50, 50, 100.0
     )
-    assert "120 steps are done and saved already" in work.ending(options, 120, 0, 1.0)
+    assert "120 steps done and saved already" in work.ending(options, 120, 0, 1.0)
     assert "no more than 50 were asked for" in work.ending(options, 120, 0, 1.0)
     assert "stopped before 50, the same command goes on" in work.ending(options, 20, 20, 1.0)

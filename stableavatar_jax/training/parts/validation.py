@@ -10,7 +10,7 @@ from stableavatar_jax import hosts
 from stableavatar_jax.config import from_json
 from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.sampling.avatar import open_avatar
-from stableavatar_jax.sampling.config import DEFAULTS_FILE, SampleConfig, SamplingDefaults, change
+from stableavatar_jax.sampling.config import DEFAULTS_FILE, SampleConfig, SamplingDefaults, applied, change
 from stableavatar_jax.sampling.job import open_job
 from stableavatar_jax.sampling.video import write
 from stableavatar_jax.training.logs import say
@@ -49,7 +49,6 @@ def wanted(run: Run) -> SampleConfig:
     """The job of a validation video: as the model and its data are sampled (`Run.sampling`), with the options given."""
     config = run.config
     told = from_json(SamplingDefaults, dict(run.sampling), file=config.run_dir / DEFAULTS_FILE)
-    usual = SampleConfig(model=config.model, frame=told.frame, denoising=told.denoising)
-    prompt = {"prompt": told.prompt} if told.prompt else {}
+    usual = applied(SampleConfig(model=config.model), told)
     weights = {"checkpoint": config.checkpoint, "random_weights": config.checkpoint is None, "dtype": config.dtype}
-    return change(usual, **({"seed": config.seed} | weights | prompt | config.validation.given()))
+    return change(usual, **({"seed": config.seed} | weights | config.validation.given()))

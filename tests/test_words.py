@@ -1,0 +1,18 @@
+"""Numbers in messages."""
+
+import pytest
+
+from stableavatar_jax.words import count, duration, size
+
+
+@pytest.mark.parametrize(
+    "number, noun, told", [(0, "clip", "0 clips"), (1, "clip", "1 clip"), (2, "branch", "2 branches")]
+)
+def test_what_is_counted_agrees_with_its_number(number, noun, told):
+    assert count(number, noun) == told
+
+
+def test_sizes_and_times_in_their_own_units():
+    assert [size(n) for n in (0, 150_000, 2_500_000, 4 * 10**9)] == ["0.0 kB", "150.0 kB", "2.5 MB", "4.0 GB"]
+    told = {1.234: "1.23 s", 59.4: "59 s", 61: "1 min 1 s", 3700: "1 h 1 min", 90000: "1 d 1 h"}
+    assert [duration(seconds) for seconds in told] == list(told.values())
