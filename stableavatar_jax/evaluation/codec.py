@@ -12,8 +12,9 @@ from stableavatar_jax.evaluation.report import finish, means
 from stableavatar_jax.evaluation.sheet import film_strips
 from stableavatar_jax.evaluation.video import Frames, load_codec
 from stableavatar_jax.frames import FRAMES_PER_LATENT
+from stableavatar_jax.world.correlation import correlation
 from stableavatar_jax.world.known import Known, speaking
-from stableavatar_jax.world.measure import correlation, lip_psnr, mouth_opening
+from stableavatar_jax.world.measure import lip_psnr, mouth_opening
 
 SHORTEST = FRAMES_PER_LATENT + 1
 """Frames of a clip below which nothing can be said of its motion."""

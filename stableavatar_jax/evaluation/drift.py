@@ -16,10 +16,11 @@ from stableavatar_jax.evaluation.video import Frames
 from stableavatar_jax.world.align import find_poses
 from stableavatar_jax.world.build import make_clip
 from stableavatar_jax.world.config import FPS, BuildWorldConfig
+from stableavatar_jax.world.correlation import correlation
 from stableavatar_jax.world.draw import Pose
 from stableavatar_jax.world.identity import COLOURS, LIMITS, Look, look
 from stableavatar_jax.world.known import Known, read_known
-from stableavatar_jax.world.measure import correlation, mouth_opening
+from stableavatar_jax.world.measure import mouth_opening
 
 EYES = 0.4
 """How far above the point about which a head tilts its motion is looked at, in shares of the picture's width."""

@@ -15,10 +15,11 @@ from stableavatar_jax.evaluation.video import Frames
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.world.align import find_poses
+from stableavatar_jax.world.correlation import correlation
 from stableavatar_jax.world.draw import Pose, masks, render
 from stableavatar_jax.world.known import Known, speaking
 from stableavatar_jax.world.listening import from_sound, loudness
-from stableavatar_jax.world.measure import correlation, lip_psnr, mouth_opening, shut_at
+from stableavatar_jax.world.measure import lip_psnr, mouth_opening, shut_at
 
 MAX_LAG = 5
 """Frames either way in which the best lag is looked for."""

@@ -9,7 +9,7 @@ from stableavatar_jax.media.pictures import (
     read_picture,
     write_picture,
 )
-from stableavatar_jax.media.pixels import HALF, as_bytes, centred, postprocess
+from stableavatar_jax.media.pixels import HALF, as_bytes, centred, cielab, postprocess
 from stableavatar_jax.media.sound import Sound, normalise, open_sound, read_sound, window_sound
 from stableavatar_jax.media.video import VideoInfo, frame_times, probe, read_video
 from stableavatar_jax.media.writer import VideoWriter
@@ -23,6 +23,7 @@ __all__ = [
     "as_bytes",
     "as_picture",
     "centred",
+    "cielab",
     "cover_box",
     "enlarge",
     "fit_picture",

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from stableavatar_jax.shapes import Float, UInt8
 from stableavatar_jax.world.character import Character
@@ -48,11 +49,8 @@ def straighten(frame: UInt8[np.ndarray, "H W 3"], character: Character, pose: Po
 def blur(picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
     """Softened over about three pixels, so that edges that are a little apart still overlap."""
     out = picture.astype(np.float32)
-    for axis in (0, 1):
-        for _ in range(2):
-            padded = np.pad(out, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
-            low, mid, high = (np.take(padded, range(i, i + len(picture)), axis) for i in range(3))
-            out = 0.25 * low + 0.5 * mid + 0.25 * high
+    for axis in (0, 0, 1, 1):
+        out = ndimage.correlate1d(out, (0.25, 0.5, 0.25), axis=axis, mode="nearest")
     return out
 
 

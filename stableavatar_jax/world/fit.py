@@ -7,8 +7,8 @@ import numpy as np
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.whole import whole
 from stableavatar_jax.world.config import FPS, FitConfig, Split
+from stableavatar_jax.world.correlation import correlation
 from stableavatar_jax.world.listening import frame_features, from_sound, loudness, read_rule
-from stableavatar_jax.world.measure import correlation
 from stableavatar_jax.world.mouth import from_phonemes
 from stableavatar_jax.world.recording import draw_recording, noise
 

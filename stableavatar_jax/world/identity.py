@@ -1,10 +1,12 @@
 """Whether a character keeps its looks: its colours and proportions in pictures, against those it is drawn with."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from stableavatar_jax import media
 from stableavatar_jax.shapes import Bool, Float, UInt8
 from stableavatar_jax.world.align import blur, find_poses, straighten
 from stableavatar_jax.world.character import Character
@@ -25,13 +27,6 @@ STEP = 0.03
 PASSING = {"x": 0.005, "y": 0.005, "roll": 0.7} | dict.fromkeys(("opening", "blink", "brows", "gaze_x", "gaze_y"), 0.5)
 """What may change besides the lengths, and steps of it."""
 
-TO_XYZ = (
-    (0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047),
-    (0.2126729, 0.7151522, 0.0721750),
-    (0.0193339 / 1.08883, 0.1191920 / 1.08883, 0.9503041 / 1.08883),
-)
-"""Linear sRGB to XYZ in units of the white point (IEC 61966-2-1)."""
-
 
 class Look(NamedTuple):
     """The features of `LIMITS` as they are seen; a part that is not seen (hair of the bald) is left out."""
@@ -42,20 +37,22 @@ class Look(NamedTuple):
     """What they are where the character is drawn."""
 
 
-def look(frames: UInt8[np.ndarray, "T H W 3"], character: Character) -> Look:
-    """What a character looks like in every frame.
+def look(
+    frames: UInt8[np.ndarray, "T H W 3"], character: Character, poses: Sequence[Pose] | None = None
+) -> Look:
+    """What a character looks like in every frame; `poses` are those of `align.find_poses`.
 
     Lengths are by least squares on derivatives of the renderer, so far-off values say no more than that they are far
     off.
     """
     size = frames.shape[1]
-    poses = find_poses(frames, character)
+    poses = find_poses(frames, character) if poses is None else poses
     straight = [straighten(frame, character, pose) for frame, pose in zip(frames, poses, strict=True)]
     rest = render(character, Pose(), size)
     seen, own = {}, {}
     for name, part in _parts(character, size).items():
         means = [picture[part].mean(0) for picture in (frames if name in RESTING else straight)]
-        seen[name], own[name] = _lab(np.array(means)), _lab(rest[part].mean(0))
+        seen[name], own[name] = media.cielab(np.array(means)), media.cielab(rest[part].mean(0))
     changes = np.array([_lengths(frame, character, pose) for frame, pose in zip(frames, poses, strict=True)])
     lengths = {name: 1 + changes[:, i : i + 1] for i, name in enumerate(LENGTHS)}
     return Look(seen | lengths, own | {name: np.ones(1) for name in LENGTHS})
@@ -111,12 +108,3 @@ def _shrunk(part: Bool[np.ndarray, "H W"], pixels: int) -> Bool[np.ndarray, "H W
         around = np.pad(part, 1, mode="edge")
         part = part & around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     return part
-
-
-def _lab(rgb: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
-    """CIELAB (D65) of sRGB colours in 0..255."""
-    share = rgb / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    x, y, z = np.moveaxis(linear @ np.array(TO_XYZ).T, -1, 0)
-    f = lambda t: np.where(t > 216 / 24389, np.cbrt(t), (24389 / 27 * t + 16) / 116)  # noqa: E731
-    return np.stack([116 * f(y) - 16, 500 * (f(x) - f(y)), 200 * (f(y) - f(z))], -1)

@@ -1,11 +1,9 @@
-"""The mouth seen in pictures of a known character, by its shape, and the likeness of two curves."""
+"""The mouth seen in pictures of a known character, by its shape."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Float, UInt8
 from stableavatar_jax.world.align import blur, find_poses, straighten
 from stableavatar_jax.world.character import Character
@@ -19,31 +17,22 @@ CONTRAST = (0.4, 1.6)
 """How much paler or stronger than the renderer's a mouth may be and still fit."""
 
 
-FLAT = 0.1
-"""A curve that moves by less in all is flat: a mouth that only grows darker is measured to move by up to 0.09."""
-
-
-class Correlation(NamedTuple):
-    """How alike two curves are."""
-
-    r: float
-    """Pearson's, at the lag where it is highest; 0 where a curve is flat."""
-    lag: int
-    """Frames by which the first comes after the second."""
-
-
-def mouth_opening(frames: UInt8[np.ndarray, "T H W 3"], character: Character) -> Mouth:
+def mouth_opening(
+    frames: UInt8[np.ndarray, "T H W 3"], character: Character, poses: Sequence[Pose] | None = None
+) -> Mouth:
     """Opening and width of the mouth in every frame, by the best match among renders of this character.
 
-    The head is moved back to its place first (`align`). Renders are compared in the lips' region, up to a shift of
-    each colour and to a contrast within `CONTRAST`: a darker mouth does not count as a wider one.
+    The head is moved back to its place first, from the `poses` of `align.find_poses`. Renders are compared in the lips'
+    region, up to a shift of each colour and to a contrast within `CONTRAST`: a darker mouth does not count as a wider
+    one.
     """
     size = frames.shape[1]
     lips = masks(character, Pose(), size)[1] > 127
     shapes = (Pose(opening=opening, width=width) for opening in OPENINGS.tolist() for width in WIDTHS.tolist())
     bank = _centred(np.stack([blur(render(character, shape, size))[lips] for shape in shapes]))
     found = []
-    for frame, pose in zip(frames, find_poses(frames, character), strict=True):
+    poses = find_poses(frames, character) if poses is None else poses
+    for frame, pose in zip(frames, poses, strict=True):
         seen = _centred(blur(straighten(frame, character, pose))[lips][None])[0]
         contrast = np.clip((bank @ seen) / np.square(bank).sum(1), *CONTRAST)
         error = np.square(seen - contrast[:, None] * bank).sum(1).reshape(len(OPENINGS), len(WIDTHS))
@@ -51,18 +40,6 @@ def mouth_opening(frames: UInt8[np.ndarray, "T H W 3"], character: Character) ->
         found.append((_lowest(OPENINGS, error[:, column], int(row)), _lowest(WIDTHS, error[row], int(column))))
     opening, width = np.array(found, np.float32).T
     return Mouth(opening, width)
-
-
-def correlation(a: Float[np.ndarray, "T"], b: Float[np.ndarray, "S"], max_lag: int = 0) -> Correlation:
-    """The highest correlation of two curves in 0..1 over lags of up to `max_lag` frames either way."""
-    if len(a) != len(b) or len(a) <= max_lag + 1:
-        raise Mistake(f"curves of {len(a)} and {len(b)} frames; both must have one length, above max_lag + 1")
-    found = []
-    for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
-        first, second = a[max(0, lag) : len(a) + min(0, lag)], b[max(0, -lag) : len(b) + min(0, -lag)]
-        flat = min(np.ptp(first), np.ptp(second)) < FLAT
-        found.append(Correlation(0.0 if flat else float(np.corrcoef(first, second)[0, 1]), lag))
-    return max(found, key=lambda one: one.r)
 
 
 def shut_at(

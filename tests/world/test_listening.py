@@ -7,8 +7,8 @@ import pytest
 
 from stableavatar_jax import media
 from stableavatar_jax.world import fit
+from stableavatar_jax.world.correlation import correlation
 from stableavatar_jax.world.listening import from_sound, loudness, read_rule
-from stableavatar_jax.world.measure import correlation
 from stableavatar_jax.world.mouth import from_phonemes
 from stableavatar_jax.world.recording import draw_recording
 

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from stableavatar_jax.world.character import draw_character
+from stableavatar_jax.world.correlation import correlation
 from stableavatar_jax.world.draw import Pose, masks, render
 from stableavatar_jax.world.identity import identity, identity_distance
-from stableavatar_jax.world.measure import correlation, lip_psnr, mouth_opening, shut_at
+from stableavatar_jax.world.measure import lip_psnr, mouth_opening, shut_at
 from stableavatar_jax.world.motion import draw_poses
 from stableavatar_jax.world.mouth import Mouth
 from stableavatar_jax.world.speech import Phoneme

@@ -1,0 +1,242 @@
+"""The paper's ablations on the demo avatar: one command for each table, which goes on where it was stopped.
+
+    python -m benchmarks.ablations 5                    # guidance, 3 pairs of character and voice
+    python -m benchmarks.ablations 8 --characters 0 1 2 3 4 --takes 0 1 2    # windows' fusion, 15 pairs
+
+Every finished cell (a row of a table, a pair, a seed) is a line of OUTPUT/cells.jsonl and is not made again, whichever
+table asks for it. docs/evidence.md says what was found.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from benchmarks.ablation_tables import TABLES, Row
+from stableavatar_jax import commands
+from stableavatar_jax.errors import Mistake, need
+from stableavatar_jax.frames import latent_frames
+from stableavatar_jax.presets import load_preset
+from stableavatar_jax.sampling.config import Denoising, SampleConfig, change
+from stableavatar_jax.whole import check_folder, whole
+
+CELLS = "cells.jsonl"
+SHOWN = (
+    "r", "lag", "colour_drift", "sharpness_kept", "seam", "proportions", "mouth_moves", "head_moves", "evaluations",
+)  # fmt: skip
+"""Columns of the printed table; cells.jsonl has more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablations:
+    """Make the videos of a table with the demo avatar, measure them, and print the table with its spread.
+
+    python -m benchmarks.ablations 5 --output outputs/ablations
+    """
+
+    table: Annotated[str, tyro.conf.Positional]
+    """Number of the paper's table (3, 4, 5, 6 or 8), or a sweep: scales, overlap, steps or solver."""
+    characters: tuple[int, ...] = (0, 1, 2)
+    """Held-out characters of the cartoon world."""
+    takes: tuple[int, ...] = (0,)
+    """Voices of each character: another take has another voice and other sentences."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the noise."""
+    seconds: float | None = None
+    """Length of a video; by default the table's own, 20 s or (table 4) 180 s."""
+    rows: tuple[str, ...] = ()
+    """Names of the rows that are made; by default all."""
+    preset: str = "demo"
+    """The model and how it is sampled where the table says nothing else."""
+    records: Path | None = None
+    """Records to train on, for rows that need a model of their own (tables 3 and 4)."""
+    train_steps: int = 300
+    """Steps of those short trainings, all from one common start."""
+    output: Path = Path("outputs/ablations")
+    """The folder for cells.jsonl and for trained models."""
+
+    def __post_init__(self):
+        if self.table not in TABLES:
+            raise Mistake(f"table {self.table!r} is unknown; there are {', '.join(TABLES)}")
+        if unknown := set(self.rows) - set(TABLES[self.table].rows):
+            raise Mistake(f"row {unknown.pop()!r} is unknown; there are {', '.join(TABLES[self.table].rows)}")
+        if not (self.characters and self.takes and self.seeds) or min(*self.characters, *self.takes, *self.seeds) < 0:
+            raise Mistake("characters, takes and seeds are one number or more, 0 or above")
+        if self.train_steps < 1 or (self.seconds is not None and self.seconds < 2):
+            raise Mistake("train_steps is 1 or more, seconds 2 or more")
+
+    def run(self) -> None:
+        """Make what is missing and print the table."""
+        need("demo", "skia", "espeakng_loader")
+        check_folder(self.output)
+        Runner(self).run()
+
+
+class Runner:
+    """Makes cells, and keeps them."""
+
+    def __init__(self, config: Ablations):
+        self.config, self.table = config, TABLES[config.table]
+        self.seconds = config.seconds or self.table.seconds
+        self.rows = {name: row for name, row in self.table.rows.items() if not config.rows or name in config.rows}
+        self.path = config.output / CELLS
+        self.cells = read_cells(self.path)
+        self._avatars: dict[str | None, Any] = {}
+        self._known: dict[tuple[int, int], Any] = {}
+
+    def run(self) -> None:
+        """Make the cells that are missing, pair by pair, so that all rows of what is there can be compared."""
+        from stableavatar_jax.compiling import keep_compiled
+
+        keep_compiled()
+        self.config.output.mkdir(parents=True, exist_ok=True)
+        wanted = list(self.wanted())
+        for number, (name, row, key) in enumerate(wanted):
+            if as_text(key) in self.cells:
+                continue
+            print(f"{number + 1} of {len(wanted)}: {name}, character {key['character']}, take {key['take']}, "
+                  f"seed {key['seed']}", file=sys.stderr, flush=True)
+            self.cells[as_text(key)] = self.make(row, key)
+            write_cells(self.path, self.cells)
+        found: dict[str, list[Mapping[str, float]]] = {name: [] for name in self.rows}
+        for name, _, key in wanted:
+            found[name].append(self.cells[as_text(key)])
+        print(f"{self.table.about}\n{self.seconds:g} s, {len(wanted) // len(self.rows)} videos a row; mean and "
+              f"standard deviation\n\n{printed(found, self.table.shown or SHOWN)}\n\n{self.path}")
+
+    def wanted(self) -> Iterator[tuple[str, Row, dict[str, Any]]]:
+        """Name, row and key of every cell; what differs in the key makes another video."""
+        c = self.config
+        for character in c.characters:
+            for take in c.takes:
+                for seed in c.seeds:
+                    for name, row in self.rows.items():
+                        told = decisive(change(self.sample(), **row.options).denoising)
+                        trained = [c.train_steps, str(c.records)] if row.adapter else None
+                        yield name, row, {
+                            "preset": c.preset, "adapter": row.adapter, "trained": trained, "denoising": told,
+                            "seconds": self.seconds, "character": character, "take": take, "seed": seed,
+                        }
+
+    def sample(self) -> SampleConfig:
+        """How videos are made where a row says nothing else; at the model's own size."""
+        return change(load_preset(self.config.preset, SampleConfig), enlarge=1)
+
+    def make(self, row: Row, key: Mapping[str, Any]) -> dict[str, float]:
+        """Make a video and measure it."""
+        from stableavatar_jax.sampling.job import Job
+        from stableavatar_jax.sampling.video import frames
+
+        config = change(self.sample(), **row.options)
+        known = self.known(key["character"], key["take"])
+        job = Job(
+            picture=known.picture, samples=known.clip.samples, prompt=config.inputs.prompt, seed=key["seed"],
+            negative_prompt=config.inputs.negative_prompt, frame=config.frame, denoising=config.denoising,
+        )
+        begun = time.perf_counter()
+        made = np.concatenate(list(frames(job, self.avatar(row, config))))
+        windows, denoising = job.timeline.windows, config.denoising
+        cost = windows.count * denoising.steps * len(denoising.guided().branches)
+        return judge(made, known, windows) | {"evaluations": cost, "wall": time.perf_counter() - begun}
+
+    def avatar(self, row: Row, config: SampleConfig) -> Any:
+        """The model of a row, trained first where it is one of its own."""
+        from stableavatar_jax.sampling.avatar import open_avatar
+
+        if row.adapter not in self._avatars:
+            checkpoint = config.weights.checkpoint
+            if row.adapter:
+                from benchmarks.ablation_models import trained
+
+                c = self.config
+                checkpoint = trained(c.output / "models", row.adapter, checkpoint, c.records, c.train_steps)
+            self._avatars[row.adapter] = open_avatar(change(config, checkpoint=checkpoint), keep=True)
+        return self._avatars[row.adapter]
+
+    def known(self, character: int, take: int) -> Any:
+        """A held-out clip with its truth."""
+        from stableavatar_jax.world.build import make_clip
+        from stableavatar_jax.world.config import BuildWorldConfig
+        from stableavatar_jax.world.known import read_known
+
+        if (character, take) not in self._known:
+            world = BuildWorldConfig(
+                output=self.config.output, split="test", characters=character + 1, clips=take + 1,
+                seconds=self.seconds, size=self.sample().frame.height,
+            )
+            known = read_known(make_clip(world, character, take))
+            if not known.phonemes:
+                raise Mistake(f"character {character} says nothing in take {take}; leave it out")
+            self._known = {(character, take): known}  # one at a time: minutes of pictures are large
+        return self._known[character, take]
+
+
+def judge(made: np.ndarray, known: Any, windows: Any) -> dict[str, float]:
+    """The measures of a cell: those of `evaluation`, and lips and motion in the first and the last 20 s."""
+    from stableavatar_jax.evaluation.measures import ends, measure
+    from stableavatar_jax.evaluation.readers import CartoonReader
+    from stableavatar_jax.evaluation.readings import read
+
+    seen = read(made, known.clip.fps, CartoonReader(known.character.seed))
+    truth = known.mouth.opening
+    assert windows.frames == latent_frames(len(made))
+    return measure(seen, expected=truth, plan=windows).values | ends(seen, truth)
+
+
+def printed(found: Mapping[str, list[Mapping[str, float]]], columns: tuple[str, ...]) -> str:
+    """A Markdown table of mean and standard deviation over the cells of each row; the last column is the mean over
+    pairs of how much higher `r` is than in the first row, with its standard error."""
+    base = next(iter(found.values()))
+    lines = [f"| row | {' | '.join(columns)} | r against the first row |", "|" + " --- |" * (len(columns) + 2)]
+    for name, cells in found.items():
+        values = [np.array([cell[column] for cell in cells]) for column in columns]
+        shown = [f"{v.mean():.3g} ± {v.std():.2g}" if np.ptp(v) else f"{v[0]:.3g}" for v in values]
+        more = np.array([cell["r"] - other["r"] for cell, other in zip(cells, base, strict=True)])
+        error = f" ± {more.std(ddof=1) / np.sqrt(len(more)):.2g}" if len(more) > 1 else ""
+        against = "" if cells is base else f"{more.mean():+.3f}{error}"
+        lines.append(f"| {name} | {' | '.join(shown)} | {against} |")
+    return "\n".join(lines)
+
+
+def decisive(denoising: Denoising) -> dict[str, Any]:
+    """The options on which the frames depend; how windows are batched is none."""
+    names = ["guidance", "steps", "solver", "shift"]
+    names += {"none": [], "cfg": ["text_scale", "audio_scale", "cfg_null"], "audio_native": ["w1", "w2"]}[
+        denoising.guidance
+    ]
+    windows = denoising.windows
+    joined = ["window", "overlap", *(["fusion", "first_fused_step"] if windows.overlap else [])]
+    return {name: getattr(denoising, name) for name in names} | {name: getattr(windows, name) for name in joined}
+
+
+def as_text(key: Mapping[str, Any]) -> str:
+    """A key as it stands in the file."""
+    return json.dumps(key, sort_keys=True)
+
+
+def read_cells(path: Path) -> dict[str, dict[str, float]]:
+    """Measures by key, of the cells that are finished. Raises Mistake for a file of another kind."""
+    if not path.is_file():
+        return {}
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return {as_text(line["cell"]): line["measured"] for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Mistake(f"{path}: no file of finished cells ({error}); move it away") from None
+
+
+def write_cells(path: Path, cells: Mapping[str, Mapping[str, float]]) -> None:
+    """Write all finished cells, whole or not at all."""
+    with whole(path) as partial:
+        rows = ({"cell": json.loads(key), "measured": measured} for key, measured in cells.items())
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(commands.main(Ablations))
