@@ -23,7 +23,7 @@ class SyncScores(NamedTuple):
 
 
 def sync_scores(
-    lips: Float[np.ndarray, "T D"], sound: Float[np.ndarray, "T D"], reach: int = REACH
+    lips: Float[np.ndarray, "T D"], sound: Float[np.ndarray, "S E"], reach: int = REACH
 ) -> SyncScores:
     """The scores of features of mouth and sound, a row for each frame; no more than `reach` frames are looked aside.
 
