@@ -84,7 +84,7 @@ def seam(change: Float[np.ndarray, "T"], joints: Int[np.ndarray, "J"]) -> float:
     return float(np.median(ratios)) if ratios else float("nan")
 
 
-def frechet(one: Float[np.ndarray, "N D"], other: Float[np.ndarray, "M D"]) -> float:
+def frechet(one: Float[np.ndarray, "N D"], other: Float[np.ndarray, "M E"]) -> float:
     """The Frechet distance of two sets of features, each taken for a Gaussian (Heusel et al. 2017): of Inception's it
     is FID, of I3D's FVD. Raises Mistake for fewer than two rows, or for rows of two lengths."""
     if min(len(one), len(other)) < 2 or one.shape[1] != other.shape[1]:
