@@ -13,6 +13,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import evenly
 from stableavatar_jax.media import write_picture
 from stableavatar_jax.whole import check_output
+from stableavatar_jax.words import count
 
 TILE = 160
 """Pixels on the long side of a picture of the sheet."""
@@ -51,21 +52,21 @@ def describe_clips(clips: Sequence[Clip]) -> str:
         length = clip.frames / clip.fps
         kinds[clip.kind] += 1
         seconds += length
-        masks = f"{clip.masks_missing} masks MISSING" if clip.masks_missing else "masks whole"
+        masks = f"{count(clip.masks_missing, 'mask')} MISSING" if clip.masks_missing else "masks whole"
         lines.append(
-            f"{clip.id}: {clip.kind}, {clip.width}x{clip.height}, {clip.frames} frames at {clip.fps:g} "
+            f"{clip.id}: {clip.kind}, {clip.width}x{clip.height}, {count(clip.frames, 'frame')} at {clip.fps:g} "
             f"({length:.2f} s), sound at {clip.sound_rate} Hz, {masks}"
         )
-    together = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return "\n".join([*lines, f"{len(lines)} clips ({together}), {seconds / 60:.1f} minutes"])
+    together = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return "\n".join([*lines, f"{count(len(lines), 'clip')} ({together}), {seconds / 60:.1f} minutes"])
 
 
 def describe_records(folder: Path) -> str:
     """How many records there are of which shapes, and what they were made from."""
     reader = records.RecordReader(folder)
-    lines = [f"{len(reader)} records ({reader.meta['format']}), encoders: {reader.meta['weights']}"]
-    for bucket, count in Counter(reader.buckets).most_common():
-        lines.append(f"bucket of {count}:")
+    lines = [f"{count(len(reader), 'record')} ({reader.meta['format']}), encoders: {reader.meta['weights']}"]
+    for bucket, number in Counter(reader.buckets).most_common():
+        lines.append(f"bucket of {number}:")
         lines += [f"  {name} {list(shape)} {reader.dtypes[name]}" for name, shape in bucket]
     return "\n".join(lines)
 

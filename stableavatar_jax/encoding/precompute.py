@@ -25,6 +25,7 @@ from stableavatar_jax.frames import PIXELS_PER_LATENT, latent_frames
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.whole import check_folder
+from stableavatar_jax.words import count
 
 LOG = logging.getLogger(__name__)
 POSTERIORS = ("latents_mean", "latents_logvar", "reference_mean", "reference_logvar")
@@ -73,11 +74,11 @@ def describe_shapes(clips: Any, windows: list[tuple[int, int]], config: Precompu
         entry = clips.entries[number]
         height, width = config.window.size_of(entry["height"], entry["width"])
         counted[f"{height}x{width} at {entry['fps']:g} frames a second"] += 1
-    shapes = "; ".join(f"{count} of {shape}" for shape, count in counted.most_common())
+    shapes = "; ".join(f"{number} of {shape}" for shape, number in counted.most_common())
     advice = ""
     if len(counted) > 1:
         advice = ". Training compiles a program for each shape; `prepare --fps` and --sizes make them fewer"
-    return f"{len(windows)} windows of {len(counted)} {'shape' if len(counted) == 1 else 'shapes'}: {shapes}{advice}"
+    return f"{count(len(windows), 'window')} of {count(len(counted), 'shape')}: {shapes}{advice}"
 
 
 def _record_bytes(config: PrecomputeConfig, model: AvatarConfig) -> int:

@@ -168,7 +168,7 @@ def test_missing_masks_as_ones_are_asked_for_twice(tmp_path):
 
 def test_all_left_out(tmp_path):
     made.video(tmp_path / "raw" / "speech.mp4")
-    with pytest.raises(Mistake, match=r"all 1 clips were left out: 1 clips left out \(1 missing masks\)"):
+    with pytest.raises(Mistake, match=r"no clip can be used: 1 clip left out \(1 missing masks\)"):
         build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out", missing_masks="skip"))
 
 

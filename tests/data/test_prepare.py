@@ -4,12 +4,14 @@ import contextlib
 import csv
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
 import zipfile
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -18,7 +20,7 @@ from PIL import Image
 
 from stableavatar_jax import media
 from stableavatar_jax.data.__main__ import main
-from stableavatar_jax.data.clips import faces, prepare, quality
+from stableavatar_jax.data.clips import faces, prepare, quality, report
 from stableavatar_jax.data.clips.config import Limits, PrepareConfig
 from stableavatar_jax.data.clips.faces import Face
 from stableavatar_jax.data.clips.layouts import named_clips, read_clip
@@ -104,6 +106,27 @@ def test_bad_clips_are_reported(tmp_path, finder):
     assert (tmp_path / "out" / "clips.txt").read_text() == "speech-1.mp4\n"
     with pytest.raises(Mistake, match="speech-2.mp4"):
         prepare.prepare(config(tmp_path, on_bad="error"))
+
+
+def test_clips_shorter_than_a_window_are_told_which_window_takes_them(tmp_path, finder, caplog):
+    for name, count in (("speech-1", 20), ("speech-2", 11)):
+        made.video(tmp_path / "raw" / f"{name}.mp4", count)
+    assert prepare.prepare(config(tmp_path, frames=81)).used == 0
+    assert "2 clips are shorter than a training window of 81 frames" in caplog.text and "--frames 17" in caplog.text
+    tally = prepare.prepare(config(tmp_path, frames=17))
+    assert (tally.used, str(tally)) == (1, "1 clip left out (1 beyond the limits)")
+
+
+def test_the_room_it_needs_is_looked_for_before_the_work(tmp_path, finder, monkeypatch):
+    """Sound and masks of a clip that keeps its frames, and the clip itself where it is encoded again."""
+    path = made.video(tmp_path / "raw" / "speech-1.mp4")
+    linked, again = (report.needed(config(tmp_path, fps=fps), {path: "speech-1.mp4"}) for fps in (None, 20.0))
+    assert linked == pytest.approx(0.8 * report.BESIDE, rel=0.1) and again == linked + path.stat().st_size
+    free = lambda folder: SimpleNamespace(free=1000)  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    with pytest.raises(Mistake, match="are needed there, 1.0 kB are free"):
+        prepare.prepare(config(tmp_path))
+    assert SquareFinder.seen == 0 and not (tmp_path / "out").exists()
 
 
 def test_a_separated_voice_takes_the_place_of_the_sound(tmp_path, finder):

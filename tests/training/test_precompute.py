@@ -184,7 +184,7 @@ def test_from_real_clips_to_batches(shared, tmp_path, capsys):
         "prepare", "--source", folders["raw"], "--output", folders["prepared"], "--frames", "5", "--detector",
         str(models / "face_detection_short_range.tflite"), "--landmarks", str(models / "face_landmark.tflite"),
     ])  # fmt: skip
-    assert "1 clips left out (1 no sound)" in capsys.readouterr().out
+    assert "1 clip left out (1 no sound)" in capsys.readouterr().out
     command.main(["build", "--source", folders["prepared"], "--output", folders["clips"]])
     command.main(["inspect", folders["clips"]])
     assert (tmp_path / "clips.sheet.png").is_file()

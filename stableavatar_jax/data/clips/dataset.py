@@ -117,7 +117,7 @@ def build(config: BuildConfig) -> Tally:
             tally.used += 1
             yield clip
         if not tally.used:
-            raise Mistake(f"{config.source}: all {len(found)} clips were left out: {tally}")
+            raise Mistake(f"{config.source}: no clip can be used: {tally}")
 
     space = sum(_size(path) for path in found.values())
     write_clips(

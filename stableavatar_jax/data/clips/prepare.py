@@ -10,10 +10,10 @@
 A clip whose frame rate is changed is encoded again. The same command goes on where it was stopped.
 """
 
-import csv
 import dataclasses
 import io
 import json
+import logging
 import os
 import shutil
 import wave
@@ -28,8 +28,9 @@ from tqdm import tqdm
 from stableavatar_jax import media
 from stableavatar_jax.data.clips.config import PrepareConfig
 from stableavatar_jax.data.clips.faces import FaceFinder, face_masks
-from stableavatar_jax.data.clips.layouts import CLIP_LIST, MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, named_clips
+from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, named_clips
 from stableavatar_jax.data.clips.quality import Measurement, Quality, as_row, faults, uneven_time
+from stableavatar_jax.data.clips.report import GOES_ON, advice, needed, write_reports
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.clips.workers import CRASHED, Work, outcomes
 from stableavatar_jax.errors import UNWRITTEN, Mistake, explained
@@ -38,9 +39,7 @@ from stableavatar_jax.media.files import check_file
 from stableavatar_jax.shapes import UInt8
 from stableavatar_jax.whole import check_folder, whole
 
-GOES_ON = (
-    "make room, or choose a folder you may write to; what is finished is kept, and the same command goes on from there"
-)
+LOG = logging.getLogger(__name__)
 SAME_RATE = 0.01
 """Frames a second by which a rate may differ from the one that is asked for."""
 CRF = 12
@@ -61,6 +60,7 @@ def prepare(config: PrepareConfig) -> Tally:
 def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
     tally = Tally(on_bad=config.on_bad)
     reports: dict[str, dict] = {}
+    short: list[int] = []
     for name, outcome in tqdm(_run(config, names), total=len(names), desc="clips", unit="clip"):
         if isinstance(outcome, Mistake):
             if outcome.reason == UNWRITTEN:
@@ -72,13 +72,16 @@ def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
             continue
         found = faults(outcome, config.limits)
         if outcome.frames < config.frames:
+            short.append(outcome.frames)
             found.append(f"{outcome.frames} frames, a training window has {config.frames} (--frames)")
         reports[name] = {"faults": "; ".join(found), **as_row(outcome)}
         if found:
             tally.refuse_quietly("beyond the limits")
         else:
             tally.used += 1
-    _write_reports(config.output, dict(sorted(reports.items())))
+    write_reports(config.output, dict(sorted(reports.items())))
+    if short:
+        LOG.warning("%s", advice(short, config.frames))
     return tally
 
 
@@ -159,7 +162,8 @@ def _check(config: PrepareConfig, names: dict[Path, str]) -> None:
         raise Mistake(f"{config.source}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))})")
     if len({_stem(name) for name in names.values()}) < len(names):
         raise Mistake(f"{config.source}: two clips have the same name but for the ending; rename one")
-    check_folder(config.output, inputs=[config.source if config.source.is_dir() else None, config.vocals])
+    inputs = [config.source if config.source.is_dir() else None, config.vocals]
+    check_folder(config.output, inputs=inputs, space=needed(config, names))
     for path, name in names.items():
         if os.path.realpath((config.output / name).parent) == os.path.realpath(path.parent):
             raise Mistake(f"{config.output}: {path} lies in it, and its sound would be written over; choose another")
@@ -222,17 +226,6 @@ def _write_sound(source: Path, target: Path) -> int:
         if not file.tell():
             raise Mistake(f"{source}: the sound track is empty; record or export it again", "no sound")
         return sound.rate
-
-
-def _write_reports(output: Path, reports: dict[str, dict]) -> None:
-    columns = ["id", "kept", "faults", *(each.name for each in dataclasses.fields(Quality))]
-    rows = [{"id": name, "kept": not row["faults"], **row} for name, row in reports.items()]
-    with whole(output / "report.csv", advice=GOES_ON) as partial, partial.open("w", newline="") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(rows)
-    with whole(output / CLIP_LIST, advice=GOES_ON) as partial:
-        partial.write_text("".join(f"{row['id']}\n" for row in rows if row["kept"]), encoding="utf-8")
 
 
 def _inside(name: str, config: PrepareConfig) -> str:

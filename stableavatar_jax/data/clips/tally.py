@@ -5,9 +5,9 @@ from collections import Counter
 
 from stableavatar_jax.data.config import MissingMasks, OnBad
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.words import count
 
 LOG = logging.getLogger(__name__)
-
 
 
 class Tally:
@@ -50,9 +50,9 @@ class Tally:
         if name in self._told:
             return
         self._told.add(name)
-        LOG.warning("%s: %d masks are missing and taken as all ones", name, masks)
+        LOG.warning("%s: %s missing, taken as all ones", name, count(masks, "mask"))
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.most_common())
-        out = f"{self.refused.total()} clips left out" + (f" ({reasons})" if reasons else "")
-        return out + (f", {self.filled} missing masks taken as all ones" if self.filled else "")
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.refused.most_common())
+        out = f"{count(self.refused.total(), 'clip')} left out" + (f" ({reasons})" if reasons else "")
+        return out + (f", {count(self.filled, 'missing mask')} taken as all ones" if self.filled else "")
