@@ -15,12 +15,12 @@ import numpy as np
 
 from stableavatar_jax.checkpoint import Parts
 from stableavatar_jax.compiling import compiler_options
-from stableavatar_jax.diffusion.windows import WindowPlan
+from stableavatar_jax.diffusion.windows import WindowConfig, WindowPlan
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.encoding.reference import LatentEncoder, encode_reference
+from stableavatar_jax.encoding.stream import window_sounds
 from stableavatar_jax.encoding.tokens import tokenize
-from stableavatar_jax.frames import video_frames
-from stableavatar_jax.media import window_sound
+from stableavatar_jax.media import Samples
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Bool, Float
@@ -86,11 +86,12 @@ class Encoders:
     ) -> Conditions:
         """All conditions of a video, from a fitted picture, 16 kHz sound, and prompt and negative prompt."""
         text, text_mask = self.text(prompts)
+        windows = WindowConfig(window=plan.window, overlap=plan.overlap)
         return Conditions(
             text=text,
             text_mask=text_mask,
             image=self.image(picture),
-            audio=self.sound()(plan_sounds(samples, plan, fps)),
+            audio=self.sound()(window_sounds(Samples(samples), windows, fps)),
             reference=self.reference(picture, plan.window),
         )
 
@@ -122,9 +123,3 @@ class SoundEncoder:
 def jitted(module: Any) -> Callable[..., Any]:
     """The network's `apply`, jitted once for all networks that are equal."""
     return jax.jit(module.apply, compiler_options=compiler_options(module.compute.platform))
-
-
-def plan_sounds(samples: Float[np.ndarray, "S"], plan: WindowPlan, fps: float) -> Iterator[Float[np.ndarray, "s"]]:
-    """The sound of each window of a plan, cut out when it is asked for: normalised, and padded with silence."""
-    frames = video_frames(plan.window)
-    return (window_sound(samples, start, frames, fps) for start in plan.video_starts)

@@ -10,6 +10,8 @@ from stableavatar_jax.media.pictures import (
     write_picture,
 )
 from stableavatar_jax.media.pixels import HALF, as_bytes, centred, cielab, postprocess
+from stableavatar_jax.media.recordings import LiveSound, Recording, Samples, SoundFile
+from stableavatar_jax.media.segments import Segments
 from stableavatar_jax.media.sound import Sound, normalise, open_sound, read_sound, window_sound
 from stableavatar_jax.media.video import VideoInfo, frame_times, probe, read_video
 from stableavatar_jax.media.writer import VideoWriter
@@ -17,7 +19,12 @@ from stableavatar_jax.media.writer import VideoWriter
 __all__ = [
     "HALF",
     "Fit",
+    "LiveSound",
+    "Recording",
+    "Samples",
+    "Segments",
     "Sound",
+    "SoundFile",
     "VideoInfo",
     "VideoWriter",
     "as_bytes",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import soxr
 from av.audio import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
@@ -70,30 +71,38 @@ def open_sound(path: Path, data: bytes | None = None) -> Iterator[Sound]:
 
 
 def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -> Float[np.ndarray, "S"]:
-    """The sound of a file as float32 at `rate` samples a second: the mean of its channels, resampled (soxr_hq).
+    """The sound of a file as float32 at `rate` samples a second: the mean of its channels, resampled (`mono`)."""
+    return np.concatenate(list(mono(path, rate, data, tell=data is None)))
 
-    Raises Mistake where there is none (see `open_sound`), or where it is empty. Silence is a sound. Logs a notice of a
-    file that has more tracks than one, or whose channels cancel out.
+
+def mono(
+    path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None, *, tell: bool = False
+) -> Iterator[Float[np.ndarray, "_"]]:
+    """The blocks of a file's sound as float32 at `rate` samples a second: the mean of its channels, resampled.
+
+    Every block has a sample, and at most those of LONGEST_HOLE seconds. Raises Mistake where there is no sound (see
+    `open_sound`), or where it is empty. Silence is a sound. With `tell`, logs a notice of a file that has more tracks
+    than one, or whose channels cancel out.
     """
-    blocks, power, mixed_power = [], 0.0, 0.0
+    power, mixed_power, empty = 0.0, 0.0, True
     with open_sound(path, data) as sound:
+        resampled = _Resampler(sound.rate, rate)
         for block in sound.blocks:
-            blocks.append(block.mean(axis=0))  # mixed at once: half the memory of the channels
+            mixed = block.mean(axis=0)
             power += float(np.square(block).sum()) / sound.channels**2  # of the mean, were the channels unlike
-            mixed_power += float(np.square(blocks[-1]).sum())
-    if data is None and sound.tracks > 1:
+            mixed_power += float(np.square(mixed).sum())
+            if (heard := resampled(mixed)).size:
+                empty = False
+                yield heard
+        if (heard := resampled.rest()).size:
+            empty = False
+            yield heard
+    if tell and sound.tracks > 1:
         LOG.warning("%s: it has %d sound tracks, the first is used", path, sound.tracks)
-    if data is None and mixed_power < CANCELLED * power:
+    if tell and mixed_power < CANCELLED * power:
         LOG.warning("%s: its channels cancel out when they are mixed; export one of them alone", path)
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if samples.size and sound.rate != rate:
-        import librosa  # here, because its first use in a process takes 2 s (20 s on a fresh install)
-
-        samples = librosa.resample(samples, orig_sr=sound.rate, target_sr=rate, res_type="soxr_hq")
-    if not samples.size:
+    if empty:
         raise Mistake(f"{path}: the file has a sound track with no samples in it; record or export it again")
-    return samples
-
 
 
 def window_sound(
@@ -115,6 +124,30 @@ def normalise(samples: Float[np.ndarray, "S"]) -> Float[np.ndarray, "S"]:
     if not samples.size:
         return samples
     return (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(1e-7))
+
+
+class _Resampler:
+    """Sound at another rate, block by block: sample for sample what `librosa.resample(..., "soxr_hq")` makes of all."""
+
+    def __init__(self, given: int, wanted: int):
+        self.given, self.wanted = given, wanted
+        self.stream = None if given == wanted else soxr.ResampleStream(given, wanted, 1, dtype="float32", quality="HQ")
+        self.taken = self.made = 0
+
+    def __call__(self, block: Float[np.ndarray, "S"]) -> Float[np.ndarray, "_"]:
+        """What can be made now that the next samples are there."""
+        self.taken += len(block)
+        made = block if self.stream is None else self.stream.resample_chunk(block)
+        self.made += len(made)
+        return made
+
+    def rest(self) -> Float[np.ndarray, "_"]:
+        """What was held back: the sound is over. Its length is rounded up, with a silent sample where soxr has none."""
+        if self.stream is None:
+            return np.zeros(0, np.float32)
+        last = self.stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        length = -(-self.taken * self.wanted // self.given) - self.made
+        return np.pad(last[:length], (0, max(0, length - len(last))))
 
 
 def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:

@@ -1,0 +1,169 @@
+"""A recording as 16 kHz sound that is read as it is needed, and as often as needed; it is never held whole."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from stableavatar_jax.errors import Mistake, explained
+from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.locks import hidden
+from stableavatar_jax.media.sound import mono
+from stableavatar_jax.shapes import Float
+
+BLOCK = SAMPLE_RATE
+"""Samples of a block: one second. It is the most; a live sound gives what is there."""
+SAMPLE_BYTES = 2
+HEADER = re.compile(rb"RIFF|RF64|BW64|FORM|caff|fLaC|OggS|ID3|\x1aE\xdf\xa3|.{4}ftyp", re.DOTALL)
+"""How files begin that are no raw samples: WAV, AIFF, CAF, FLAC, Ogg, MP3, Matroska, MP4."""
+HEADER_BYTES = 8
+RAW = "ffmpeg -i FILE -f s16le -ar 16000 -ac 1 - | ..."
+
+LOG = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """Mono sound at 16 kHz, float32."""
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples it has; None while a live one has not ended."""
+
+    def blocks(self) -> Iterator[Float[np.ndarray, "_"]]:
+        """The sound from its beginning, a bounded number of samples at a time."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Where live sound comes from, such as `sys.stdin.buffer`."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to so many bytes, none at the end."""
+
+
+class Samples:
+    """A recording in memory."""
+
+    def __init__(self, samples: Float[np.ndarray, "S"]):
+        self.sound = samples
+
+    @property
+    def samples(self) -> int:
+        """How many samples it has."""
+        return len(self.sound)
+
+    def blocks(self) -> Iterator[Float[np.ndarray, "_"]]:
+        """The sound from its beginning, second by second."""
+        for start in range(0, len(self.sound), BLOCK):
+            yield self.sound[start : start + BLOCK]
+
+
+class SoundFile:
+    """The recording of a sound or video file, decoded every time that it is read."""
+
+    def __init__(self, path: Path, data: bytes | None = None):
+        """Reads the file once, and keeps the number of its samples. `data` is its content where that is in memory.
+
+        Raises Mistake, and logs notices, for all that `read_sound` does.
+        """
+        self.path, self.data = path, data
+        self._samples = sum(map(len, mono(path, data=data, tell=data is None)))
+
+    @property
+    def samples(self) -> int:
+        """How many samples it has."""
+        return self._samples
+
+    def blocks(self) -> Iterator[Float[np.ndarray, "_"]]:
+        """The sound from its beginning. Raises Mistake where the file is no longer the one that was opened."""
+        samples = 0
+        for block in mono(self.path, data=self.data):
+            samples += len(block)
+            if samples > self._samples:
+                break
+            yield block
+        if samples != self._samples:
+            raise Mistake(f"{self.path}: the file was changed while it was read; start again")
+
+
+class LiveSound:
+    """A recording that comes while it is used: signed 16-bit little-endian mono 16 kHz samples, until the stream ends.
+
+    What was read lies in the file `keep`, under its hidden name until the end was seen. A recording with the same
+    `keep`, also in a later process, begins with what lies there, and the stream goes on where that ends; one that is
+    whole reads no stream. Without `keep` the sound can be read once.
+    """
+
+    def __init__(self, stream: Stream, keep: Path | None):
+        self._stream, self._keep = stream, keep
+        self._samples: int | None = None
+        self._read_bytes = 0
+        self._begun = False
+        self._rest = b""  # of the last read, less than a sample
+        if keep is not None and keep.exists():
+            self._samples = keep.stat().st_size // SAMPLE_BYTES
+        elif keep is not None and (part := hidden(keep)).exists():
+            self._read_bytes = part.stat().st_size // SAMPLE_BYTES * SAMPLE_BYTES
+            os.truncate(part, self._read_bytes)
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples it has; None while the stream has not ended."""
+        return self._samples
+
+    def blocks(self) -> Iterator[Float[np.ndarray, "_"]]:
+        """The sound from its beginning; a block is given as soon as it is there.
+
+        Raises Mistake for a stream that is empty, or begins as a file with a header does; half a sample at the end
+        is passed over with a notice.
+        """
+        if self._keep is None and self._begun:
+            raise ValueError("a live sound that is not kept can be read once")
+        place = 0
+        while data := self._kept(place) or self._next():
+            place += len(data)
+            yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+    def _kept(self, place: int) -> bytes:
+        """What is kept from a place on, up to a block."""
+        if self._keep is None or self._samples is None and place >= self._read_bytes:
+            return b""
+        with (hidden(self._keep) if self._samples is None else self._keep).open("rb") as file:
+            file.seek(place)
+            return file.read(BLOCK * SAMPLE_BYTES)
+
+    def _next(self) -> bytes:
+        """The next whole samples of the stream, which are then kept; none where it has ended."""
+        if self._samples is not None:
+            return b""
+        take = getattr(self._stream, "read1", self._stream.read)  # what is there, and not only a full block
+        data, enough = self._rest, SAMPLE_BYTES if self._begun else HEADER_BYTES
+        while len(data) < enough and (more := take(BLOCK * SAMPLE_BYTES)):
+            data += more
+        if not self._begun and HEADER.match(data):
+            raise Mistake(f"the live sound begins as a file with a header, raw samples are needed: {RAW}")
+        self._begun = True
+        length = len(data) // SAMPLE_BYTES * SAMPLE_BYTES
+        data, self._rest = data[:length], data[length:]
+        if not data:
+            self._end()
+        elif self._keep:
+            with explained(self._keep), hidden(self._keep).open("ab") as file:
+                file.write(data)
+        self._read_bytes += len(data)
+        return data
+
+    def _end(self) -> None:
+        if not self._read_bytes:
+            raise Mistake(f"the live sound ended before its first sample; give raw samples: {RAW}")
+        if self._rest:
+            LOG.warning("the live sound ended in the middle of a sample, which is left out: was it cut off?")
+        if self._keep:
+            with explained(self._keep):
+                hidden(self._keep).replace(self._keep)
+        self._samples = self._read_bytes // SAMPLE_BYTES
