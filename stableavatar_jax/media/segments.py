@@ -174,8 +174,8 @@ def join(
 def _all(folder: Path) -> list[Path]:
     """The segments of a folder in their order. Raises Mistake where there are none, or one is missing."""
     segments = sorted(folder.glob("segment-*.mp4"), key=lambda path: (len(path.name), path.name))
-    for number in range(len(segments) or 1):
-        if segment(folder, number) not in segments:
+    for number, path in enumerate(segments or [folder]):
+        if path != segment(folder, number):
             raise Mistake(f"{segment(folder, number)}: is missing; {AGAIN}")
     return segments
 
