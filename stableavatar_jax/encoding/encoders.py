@@ -5,7 +5,7 @@ The text encoder alone is 11 GB, so no two encoders are in memory at once, and n
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
