@@ -164,13 +164,14 @@ class RecordWriter:
         tag = f"{zlib.crc32(lines[0]['id'].encode()):08x}"
         stem = re.sub(r"[^\w.@-]+", "_", lines[0]["id"])[-80:]
         path = self.folder / f"{stem}-{tag}.{self.meta['format']}"
-        if read_index(self.folder):
+        begun = bool(read_index(self.folder))
+        if begun:
             _check_same(self.folder, read_meta(self.folder), self.meta)
-        else:
-            with whole(self.folder / META, advice=GOES_ON) as partial:
-                partial.write_text(json.dumps(self.meta, indent=2) + "\n")
         with whole(path, advice=GOES_ON) as partial:
             self._write_file(partial, [data for _, data in self._open])
+        if not begun:  # after the file: where that fails, nothing stays
+            with whole(self.folder / META, advice=GOES_ON) as partial:
+                partial.write_text(json.dumps(self.meta, indent=2) + "\n")
         # Begun with a newline, so that a line a crash has cut off does not swallow the next.
         rows = (json.dumps({"file": path.name, "row": row, **line}) for row, line in enumerate(lines))
         with explained(self._index, GOES_ON), self._index.open("a") as index:
