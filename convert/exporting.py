@@ -22,6 +22,7 @@ from stableavatar_jax.weights.lora import read_lora
 from stableavatar_jax.weights.lora_writer import save_lora
 from stableavatar_jax.weights.names.dit import is_of_sound
 from stableavatar_jax.whole import check_output, whole
+from stableavatar_jax.words import count
 
 from . import parts
 from .importing import TOKENIZER
@@ -77,7 +78,7 @@ def export_lora(source: Path, output: Path, layout: Layout, overwrite: bool) -> 
     check_export(output, source, overwrite, folder=False)
     save_lora(output, lora.tree, "release" if layout == "original" else layout)
     skipped = "".join(f"\nskipped {line}" for line in lora.skipped)
-    return f"{output}: {len(lora.ranks)} modules, from names of {lora.family}{skipped}"
+    return f"{output}: {count(len(lora.ranks), 'module')}, from names of {lora.family}{skipped}"
 
 
 def check_export(output: Path, source: Path, overwrite: bool, *, folder: bool) -> None:

@@ -16,6 +16,7 @@ from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.lora import read_lora
 from stableavatar_jax.weights.names.lora import family_of, is_lora
 from stableavatar_jax.weights.scaled import rescaled
+from stableavatar_jax.words import count as counted
 
 from . import parts
 from .importing import TOKENIZER
@@ -53,7 +54,7 @@ def _lora(source: Path, tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
         yield f"it cannot be applied: {error}"
         return
     ranks = Counter(lora.ranks.values()).most_common()
-    yield f"{len(lora.ranks)} modules of rank " + ", ".join(f"{rank} ({number})" for rank, number in ranks)
+    yield f"{counted(len(lora.ranks), 'module')} of rank " + ", ".join(f"{rank} ({number})" for rank, number in ranks)
     yield from (f"skipped: {line}" for line in lora.skipped)
 
 

@@ -43,7 +43,7 @@ def save_params(folder: Path, params: Mapping[str, Any], *, overwrite: bool = Fa
     folder = folder.absolute()
     params = dict(params)
     chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), params)
-    ours = whole(folder, folder=True, replace=overwrite) if hosts.is_first() else contextlib.nullcontext()
+    ours = whole(folder, folder=True, replace=overwrite or None) if hosts.is_first() else contextlib.nullcontext()
     with ours, quiet(), _checkpointer() as checkpointer:
         checkpointer.save(hidden(folder), ocp.args.PyTreeSave(params, save_args=chunked))
     hosts.meet(f"saved {folder}")

@@ -24,7 +24,7 @@ def whole(
     path: Path,
     *,
     folder: bool = False,
-    replace: bool = False,
+    replace: bool | None = None,
     inputs: Iterable[Path | None] = (),
     space: int = 0,
     advice: str = ROOM,
@@ -58,14 +58,15 @@ def check_output(
     path: Path,
     *,
     folder: bool = False,
-    replace: bool = False,
+    replace: bool | None = None,
     inputs: Iterable[Path | None] = (),
     space: int = 0,
 ) -> None:
     """Raise Mistake where `path` cannot be written later; nothing is left behind.
 
     A file lies in a folder that is there, and takes the place of an older one. A `folder` is made with the folders
-    above it; one that holds something is replaced only if told. Neither may be one of the `inputs` (files or folders,
+    above it; one that holds something is replaced only if told (`replace`, None
+    where the command has no such option). Neither may be one of the `inputs` (files or folders,
     None is passed over), lie in one, or hold one; nor may another process be writing it. `space` is its size in bytes.
     """
     if len(os.fsencode(path.name)) > NAME_BYTES:
@@ -78,7 +79,8 @@ def check_output(
         _check_inputs(path, inputs, holding=folder)
         if folder and path.is_dir():
             if not replace and any(path.iterdir()):
-                raise Mistake(f"{path} exists already; pass --overwrite to replace it, or choose another folder")
+                advice = "remove it" if replace is None else "pass --overwrite to replace it"
+                raise Mistake(f"{path} exists already; {advice}, or choose another folder")
         elif os.path.lexists(path) and (folder or not path.is_file()):
             found = "a folder" if path.is_dir() else "a file" if path.is_file() else "no plain file"
             raise Mistake(f"{path}: is {found}; choose another name")

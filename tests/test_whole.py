@@ -80,8 +80,9 @@ def test_a_folder_is_replaced_only_when_told(tmp_path):
             (partial / text).write_text(text)
 
     write("one")
-    with pytest.raises(Mistake, match="exists already; pass --overwrite"):
-        write("two")
+    for told, advice in ((False, "pass --overwrite to replace it"), (None, "remove it")):
+        with pytest.raises(Mistake, match=f"exists already; {advice}, or choose another folder"):
+            write("two", replace=told)  # None: the command has no such option
     assert names(tmp_path / "above" / "folder") == ["one"]
     write("two", replace=True)
     assert names(tmp_path / "above" / "folder") == ["two"] and names(tmp_path / "above") == ["folder"]

@@ -12,6 +12,7 @@ from stableavatar_jax.evaluation.report import finish, means
 from stableavatar_jax.evaluation.sheet import film_strips
 from stableavatar_jax.evaluation.video import Frames, load_codec
 from stableavatar_jax.frames import FRAMES_PER_LATENT
+from stableavatar_jax.words import count
 from stableavatar_jax.world.correlation import correlation
 from stableavatar_jax.world.known import Known, speaking
 from stableavatar_jax.world.measure import lip_psnr, mouth_opening
@@ -26,7 +27,8 @@ def judge(config: Codec) -> int:
     known = speaking(ClipDataset(config.clips), config.number)
     for each in known:
         if each.clip.frames < SHORTEST:
-            raise Mistake(f"{config.clips}: {each.clip.id} has {each.clip.frames} frames, {SHORTEST} are needed")
+            found = count(each.clip.frames, "frame")
+            raise Mistake(f"{config.clips}: {each.clip.id} has {found}, {SHORTEST} are needed")
     codec = load_codec(config.checkpoint)
     rows, strips = {}, []
     for each in known:

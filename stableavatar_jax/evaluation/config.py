@@ -8,13 +8,15 @@ import tyro
 
 from stableavatar_jax.data.kinds import expect
 from stableavatar_jax.errors import Mistake, need
-from stableavatar_jax.inputs import check_file
+from stableavatar_jax.inputs import check_file, check_there
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.whole import check_folder, check_output
 
 WORLD = ("skia", "espeakng_loader")
 """Modules of the extra `demo`, which whatever draws or speaks needs."""
+METRICS = "metrics.csv"
+"""Where `train.py` writes a run's measurements."""
 
 
 def shipped() -> SampleConfig:
@@ -239,8 +241,11 @@ class Curves:
 
     def run(self) -> None:
         """Write the picture. Raises Mistake for a file that has no steps."""
-        need("training", "matplotlib")
+        for path in self.runs:
+            check_there(path)
+            check_file(path / METRICS if path.is_dir() else path, "give run directories of train.py, or CSV files")
         check_output(self.output, inputs=self.runs)
+        need("training", "matplotlib")
         from stableavatar_jax.evaluation.curves import draw
 
         draw(self)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.evaluation.config import Curves
+from stableavatar_jax.evaluation.config import METRICS, Curves
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.whole import whole
 
@@ -39,13 +39,21 @@ def draw(config: Curves) -> None:
 
 
 def read_table(path: Path) -> dict[str, Float[np.ndarray, "N"]]:
-    """Columns of a run's metrics.csv, or of another CSV file, NaN where a field is empty."""
-    file = path / "metrics.csv" if path.is_dir() else path
-    with file.open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
-    if not rows or "step" not in rows[0]:
-        raise Mistake(f"{file}: no rows with a column `step`; give run directories of train.py")
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    """Columns of a run's metrics.csv, or of another CSV file, NaN where a field is empty.
+
+    Raises Mistake for a file that is no table of numbers by their steps.
+    """
+    file = path / METRICS if path.is_dir() else path
+    try:
+        with file.open(newline="") as opened:
+            rows = list(csv.DictReader(opened))
+        if not rows or "step" not in rows[0]:
+            raise Mistake(f"{file}: no rows with a column `step`; give run directories of train.py")
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    except Mistake:
+        raise
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise Mistake(f"{file}: no table of numbers ({error}); give run directories of train.py") from None
 
 
 def means(

@@ -154,6 +154,7 @@ def compile_only(config: TrainConfig) -> int:
     jax.config.update("jax_num_cpu_devices", config.devices)
     sizes = dit.compiled_memory(config)
     frames, height, width = config.video
+    needed = ", ".join(f"{name} {size:.2f} GiB" for name, size in sizes.items())
     print(f"{config.train}, {frames} frames of {height}x{width}, batch {config.batch}, remat {config.remat}, on "
-          f"{config.devices} devices, each: " + ", ".join(f"{name} {size:.2f} GiB" for name, size in sizes.items()))
+          f"{count(config.devices, 'device')}, each: {needed}")
     return 0

@@ -14,6 +14,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.trees import flatten, unflatten
 from stableavatar_jax.weights.formats.tensors import LazyTensor, lazy
 from stableavatar_jax.weights.table import Naming, Rule, blank
+from stableavatar_jax.words import count
 
 Tree = dict[str, Any]
 
@@ -195,4 +196,4 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _shorten(problems: list[str], most: int = 12) -> str:
     more = [f"... and {len(problems) - most} more"] if len(problems) > most else []
-    return "\n  ".join([f"{len(problems)} mismatches:", *problems[:most], *more])
+    return "\n  ".join([f"{count(len(problems), 'mismatch')}:", *problems[:most], *more])

@@ -6,6 +6,7 @@ from typing import Literal
 
 from stableavatar_jax.errors import Mistake, need
 from stableavatar_jax.whole import check_output
+from stableavatar_jax.words import count
 
 Split = Literal["train", "test"]
 
@@ -59,7 +60,7 @@ class BuildWorldConfig:
         need("demo", "skia", "espeakng_loader")
         from stableavatar_jax.world.build import build_world
 
-        print(f"{build_world(self)} clips of {self.frames} frames", self.output, sep="\n")
+        print(f"{count(build_world(self), 'clip')} of {count(self.frames, 'frame')}", self.output, sep="\n")
 
 
 @dataclass(frozen=True, kw_only=True)

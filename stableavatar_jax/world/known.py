@@ -11,6 +11,7 @@ from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import evenly
 from stableavatar_jax.shapes import Float, UInt8
+from stableavatar_jax.words import count
 from stableavatar_jax.world.character import Character, draw_character
 from stableavatar_jax.world.mouth import Mouth
 from stableavatar_jax.world.speech import Phoneme
@@ -56,5 +57,5 @@ def speaking(clips: ClipDataset, number: int) -> list[Known]:
     """
     found = [read_known(clips[place]) for place in evenly(number, len(clips))]
     if not any(known.phonemes for known in found):
-        raise Mistake(f"nobody speaks in the {len(found)} clips looked at; give longer ones, or more of them")
+        raise Mistake(f"nobody speaks in {count(len(found), 'clip')} looked at; give longer or more clips")
     return [known for known in found if known.phonemes]

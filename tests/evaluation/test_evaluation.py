@@ -193,6 +193,12 @@ def test_curves(monkeypatch, tmp_path, capsys):
     (tmp_path / "other.csv").write_text("loss\n1\n")
     with pytest.raises(Mistake, match="no rows with a column `step`"):
         curves.read_table(tmp_path / "other.csv")
+    (tmp_path / "other.csv").write_bytes(b"step,loss\n1,\xff\n")
+    with pytest.raises(Mistake, match="other.csv: no table of numbers"):
+        curves.read_table(tmp_path / "other.csv")
+    for missing in (tmp_path / "gone", tmp_path / "gone.csv", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        assert run("curves", missing) == 1 and str(missing) in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("curves", tmp_path) == 1
     assert "pip install -e '.[training]'" in capsys.readouterr().err

@@ -131,7 +131,7 @@ def write_clips(
     clips: Callable[[], Iterator[Clip]],
     *,
     total: int | None = None,
-    replace: bool = False,
+    replace: bool | None = None,
     inputs: Sequence[Path] = (),
     space: int = 0,
 ) -> int:

@@ -38,6 +38,7 @@ from stableavatar_jax.locks import alone, hidden
 from stableavatar_jax.media.files import check_file
 from stableavatar_jax.shapes import UInt8
 from stableavatar_jax.whole import check_folder, whole
+from stableavatar_jax.words import count
 
 LOG = logging.getLogger(__name__)
 SAME_RATE = 0.01
@@ -73,7 +74,7 @@ def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
         found = faults(outcome, config.limits)
         if outcome.frames < config.frames:
             short.append(outcome.frames)
-            found.append(f"{outcome.frames} frames, a training window has {config.frames} (--frames)")
+            found.append(f"{count(outcome.frames, 'frame')}, a training window has {config.frames} (--frames)")
         reports[name] = {"faults": "; ".join(found), **as_row(outcome)}
         if found:
             tally.refuse_quietly("beyond the limits")

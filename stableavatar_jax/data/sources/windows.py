@@ -12,6 +12,7 @@ from stableavatar_jax.data.config import ClipWindow
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import SAMPLE_RATE, evenly
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.words import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def check_window(name: str, frames: int, config: ClipWindow) -> None:
     """Raise Mistake where a clip of so many frames is shorter than a window."""
     if frames < config.span:
         raise Mistake(
-            f"{name}: {frames} frames, a window needs {config.span}; take shorter windows "
+            f"{name}: {count(frames, 'frame')}, a window needs {config.span}; take shorter windows "
             "(--frames)",
             "too short",
         )
