@@ -95,8 +95,9 @@ class LiveSound:
     """A recording that comes while it is used: signed 16-bit little-endian mono 16 kHz samples, until the stream ends.
 
     What was read lies in the file `keep`, under its hidden name until the end was seen. A recording with the same
-    `keep`, also in a later process, begins with what lies there, and the stream goes on where that ends; one that is
-    whole reads no stream. Without `keep` the sound can be read once.
+    `keep`, also in a later process, begins with what lies there, and then goes on with its own stream: where that
+    repeats all of it, as the same command with the same file does, after the repetition; otherwise, as a microphone
+    does, with all that comes. One that is whole reads no stream. Without `keep` the sound can be read once.
     """
 
     def __init__(self, stream: Stream, keep: Path | None):
@@ -105,11 +106,13 @@ class LiveSound:
         self._read_bytes = 0
         self._begun = False
         self._rest = b""  # of the last read, less than a sample
+        self._same: int | None = None  # bytes of an earlier stream that this one has repeated; None where it does not
         if keep is not None and keep.exists():
             self._samples = keep.stat().st_size // SAMPLE_BYTES
         elif keep is not None and (part := hidden(keep)).exists():
             self._read_bytes = part.stat().st_size // SAMPLE_BYTES * SAMPLE_BYTES
             os.truncate(part, self._read_bytes)
+            self._same = 0
 
     @property
     def samples(self) -> int | None:
@@ -124,23 +127,53 @@ class LiveSound:
         """
         if self._keep is None and self._begun:
             raise ValueError("a live sound that is not kept can be read once")
-        place = 0
-        while data := self._kept(place) or self._next():
-            place += len(data)
+        for data in self._live() if self._keep is None else self._from_file(self._keep):
             yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
-    def _kept(self, place: int) -> bytes:
-        """What is kept from a place on, up to a block."""
-        if self._keep is None or self._samples is None and place >= self._read_bytes:
+    def _live(self) -> Iterator[bytes]:
+        while data := self._next():
+            self._read_bytes += len(data)
+            yield data
+
+    def _from_file(self, keep: Path) -> Iterator[bytes]:
+        """All that is kept, and what comes when it has been kept."""
+        place = 0
+        while (data := self._kept(place)) or self._samples is None and (came := self._next()):
+            place += len(data)
+            if data:
+                yield data
+                continue
+            with explained(keep), hidden(keep).open("ab") as file:
+                for new in self._new(came):
+                    file.write(new)
+                    self._read_bytes += len(new)
+
+    def _kept(self, place: int, size: int = BLOCK * SAMPLE_BYTES) -> bytes:
+        """So many bytes of what is kept, from a place on."""
+        assert self._keep
+        file = hidden(self._keep) if self._samples is None else self._keep
+        if not file.exists():
             return b""
-        with (hidden(self._keep) if self._samples is None else self._keep).open("rb") as file:
-            file.seek(place)
-            return file.read(BLOCK * SAMPLE_BYTES)
+        with file.open("rb") as kept:
+            kept.seek(place)
+            return kept.read(size)
+
+    def _new(self, data: bytes) -> Iterator[bytes]:
+        """What is new of the next bytes of the stream, and of earlier ones that looked like a repetition."""
+        if self._same is not None:
+            known = self._kept(self._same, len(data))
+            if data.startswith(known):
+                data, self._same = data[len(known) :], self._same + len(known)
+                if not data and self._same < self._read_bytes:
+                    return
+            else:
+                for place in range(0, self._same, BLOCK):
+                    yield self._kept(place, min(BLOCK, self._same - place))
+            self._same = None
+        yield data
 
     def _next(self) -> bytes:
-        """The next whole samples of the stream, which are then kept; none where it has ended."""
-        if self._samples is not None:
-            return b""
+        """The next whole samples of the stream; none where it has ended."""
         take = getattr(self._stream, "read1", self._stream.read)  # what is there, and not only a full block
         data, enough = self._rest, SAMPLE_BYTES if self._begun else HEADER_BYTES
         while len(data) < enough and (more := take(BLOCK * SAMPLE_BYTES)):
@@ -152,10 +185,6 @@ class LiveSound:
         data, self._rest = data[:length], data[length:]
         if not data:
             self._end()
-        elif self._keep:
-            with explained(self._keep), hidden(self._keep).open("ab") as file:
-                file.write(data)
-        self._read_bytes += len(data)
         return data
 
     def _end(self) -> None:

@@ -131,6 +131,27 @@ def test_live_sound_goes_on_after_a_restart(tmp_path):
     np.testing.assert_array_equal(heard(third), whole)
 
 
+@pytest.mark.parametrize("kept", [0, 2, 4000, 32_000, 40_000, 48_000])
+@pytest.mark.parametrize("sizes", [(1, 3, 5, 4001), (32_000,)])
+def test_a_stream_that_is_repeated_is_read_once(tmp_path, kept, sizes):
+    """The same command with the same file goes on where the run that was killed had got to."""
+    data, keep = raw(made.voice(1.5, RATE)), tmp_path / "sound.raw"
+    (tmp_path / ".sound.raw.part").write_bytes(data[:kept])
+    found = heard(media.LiveSound(Pieces(data, sizes), keep))
+    np.testing.assert_array_equal(found, np.frombuffer(data, "<i2") / np.float32(32768))
+    assert keep.read_bytes() == data
+
+
+@pytest.mark.parametrize("same", [0, 2, 4000, 33_000])
+def test_a_stream_that_only_begins_as_the_one_before_is_new(tmp_path, same):
+    """Two takes of a microphone that was silent at first."""
+    first, keep = bytes(same) + raw(made.voice(1, RATE)), tmp_path / "sound.raw"
+    second = bytes(same) + raw(made.voice(1, RATE, seed=1))
+    (tmp_path / ".sound.raw.part").write_bytes(first)
+    heard(media.LiveSound(Pieces(second, (1, 3, 5, 4001)), keep))
+    assert keep.read_bytes() == first + second
+
+
 def test_live_sounds_that_are_none(tmp_path, caplog):
     wav = made.save_wav(tmp_path / "talk.wav", made.voice(1, RATE), RATE).read_bytes()
     keep = tmp_path / "sound.raw"
