@@ -14,7 +14,7 @@ import numpy as np
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.weights.formats.pth import STORAGES
-from stableavatar_jax.weights.formats.tensors import LazyTensor
+from stableavatar_jax.weights.formats.tensors import LazyTensor, pieces_of
 
 ALIGNED = 64
 LOCAL_HEADER = 30  # bytes, before the name
@@ -30,11 +30,15 @@ def write_pth(path: Path, tensors: Mapping[str, LazyTensor], tell: Callable[[int
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         _record(archive, "data.pkl", _pickle(tensors))
         _record(archive, "byteorder", b"little")
+        pieces = pieces_of(tensors.values())
         for number, tensor in enumerate(tensors.values()):
             with archive.open(_entry(archive, f"data/{number}"), "w", force_zip64=True) as record:
-                for piece in tensor.pieces():
+                left = tensor.nbytes
+                while left:
+                    piece = next(pieces)
                     record.write(piece.reshape(-1).view(np.uint8).data)
                     tell(piece.nbytes)
+                    left -= piece.nbytes
         _record(archive, "version", b"3\n")
 
 

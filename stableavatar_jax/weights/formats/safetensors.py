@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.weights.formats.tensors import LazyTensor, is_count, mapped
+from stableavatar_jax.weights.formats.tensors import LazyTensor, is_count, mapped, pieces_of
 
 DTYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
@@ -86,10 +86,9 @@ def write_safetensors(
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            for piece in tensor.pieces():
-                file.write(piece.reshape(-1).view(np.uint8).data)
-                tell(piece.nbytes)
+        for piece in pieces_of(tensors.values()):
+            file.write(piece.reshape(-1).view(np.uint8).data)
+            tell(piece.nbytes)
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], tuple[int, int]]:

@@ -1,7 +1,9 @@
 """Tensors that stay on disk, or are not computed, until their values are needed."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 
 PIECE = 4 << 20  # bytes made at a time where a tensor is written: they stay in the cache, and memory stays small
 STRIP = 32  # columns
+AHEAD = 4  # pieces that are made while one is written
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,19 @@ def mapped(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> np.ndar
     if count == 0:
         return np.empty(0, dtype)  # a map cannot be empty
     return np.memmap(path, dtype, "r", offset, (count,))
+
+
+def pieces_of(tensors: Iterable[LazyTensor]) -> Iterator[np.ndarray]:
+    """All pieces of the tensors in order, a few of which a thread of its own makes before they are asked for.
+
+    So one core turns tensors about and another writes them.
+    """
+    pieces = (piece for tensor in tensors for piece in tensor.pieces())
+    with ThreadPoolExecutor(1) as pool:
+        due = deque(pool.submit(next, pieces, None) for _ in range(AHEAD))
+        while (piece := due.popleft().result()) is not None:
+            due.append(pool.submit(next, pieces, None))
+            yield piece
 
 
 def is_count(value: Any) -> bool:
