@@ -126,7 +126,7 @@ class Compare:
     tolerance: float | None = None
     """Largest difference of two values that passes; by default they must be equal to the bit, dtypes included."""
     config: Path | None = None
-    """Preset with the model's sizes, by name or path, for a model that is not a known one."""
+    """Preset with the model's sizes, by name or path; by default those of a model directory, or a known model."""
     lines: int = 20
     """Largest number of differences to print."""
 
@@ -156,13 +156,15 @@ class Inspect:
     """Key of the weights to inspect, in a PyTorch file that holds several sets."""
     names: bool = False
     """List every tensor's name, dtype and shape as well."""
+    config: Path | None = None
+    """Preset to hold the weights against, by name or path; by default the known model that they are nearest to."""
 
     def run(self) -> None:
         """Print what is found."""
         check_there(self.source)
         from .inspecting import describe
 
-        for line in describe(self.source, self.key, self.names):
+        for line in describe(self.source, self.key, self.names, self.config):
             print(line)
 
 

@@ -1,12 +1,13 @@
 """Two sets of weights, tensor by tensor: files of any format, and model directories."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from stableavatar_jax.config import FILE
+from stableavatar_jax.config import read_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
@@ -20,6 +21,7 @@ from stableavatar_jax.weights.names.lora import is_lora
 from stableavatar_jax.weights.scaled import rescaled
 
 from . import parts
+from .inspecting import is_model
 from .options import PARTS
 
 
@@ -42,9 +44,12 @@ def compare(a: Path, b: Path, preset: Path | None = None) -> list[Difference]:
     """Every tensor of both, the worst first. Weights that the tables know are compared by the model's own names.
 
     So a PyTorch file and the part of a model directory that it became are compared value by value. The sizes are those
-    of `preset`, else of the known model that fits; weights of other sizes are compared by the names they have.
+    of `preset`, else of a model directory among the two or of the known model that fits; weights of other sizes are
+    compared by the names they have.
     """
-    left, right = (_opened(path, preset) for path in (a, b))
+    given = {str(path): read_config(path, AvatarConfig) for path in (a, b) if is_model(path)}
+    known = {str(preset): load_preset(preset, AvatarConfig)} if preset else given | parts.KNOWN
+    left, right = (_opened(path, known) for path in (a, b))
     if not left.keys() & right.keys():
         raise Mistake(f"{a} and {b} have no tensor in common; for a model of a size of its own, give --config")
     found = [_difference(name, left.get(name), right.get(name), a, b) for name in sorted(left.keys() | right.keys())]
@@ -85,16 +90,16 @@ def _together(x: LazyTensor, y: LazyTensor) -> Iterator[tuple[np.ndarray, np.nda
         p, q = p[size:], q[size:]
 
 
-def _opened(path: Path, preset: Path | None) -> dict[str, LazyTensor]:
+def _opened(path: Path, known: Mapping[str, Any]) -> dict[str, LazyTensor]:
     """Weights by the model's own names where they are known, else by those they have."""
-    if (path / FILE).is_file() and any(has_part(path / name) for name in PARTS):
+    if is_model(path):
         held = {name: open_part(path / name) for name in PARTS if has_part(path / name)}
         return {f"{name}/{key}": tensor for name, tensors in held.items() for key, tensor in tensors.items()}
     tensors = rescaled(open_tensors(path, unwrap=False))
     if path.is_file() and is_lora(tensors):
         return {f"lora/{name}": lazy(leaf) for name, leaf in flatten(read_lora(path).tree).items()}
     tensors = unwrapped(tensors)
-    like = parts.nearest(tensors, {str(preset): load_preset(preset, AvatarConfig)} if preset else None)
+    like = parts.nearest(tensors, known)
     if like is None:
         return tensors
     try:

@@ -1,8 +1,9 @@
 """Taking weights out of a model directory: files and folders that PyTorch programs load."""
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from stableavatar_jax.weights.names.dit import is_of_sound
 from stableavatar_jax.whole import check_output, whole
 from stableavatar_jax.words import count
 
-from . import parts
+from . import card, parts
 from .importing import TOKENIZER
 from .layouts import Form, form
 from .options import Dtype, Layout, PartName
@@ -39,8 +40,9 @@ def export_part(
     """Write a part of the model directory `source` for other programs, and say in a line what was written.
 
     An `output` with the suffix of a weight file becomes that file, any other a folder with shards of at most
-    `shard_size` bytes. Tensors that a file may lack are left out where they are zero throughout. Raises Mistake where
-    the part is missing, does not fit the directory's config.json, or has no such layout.
+    `shard_size` bytes. A model card lies in the folder (README.md), or beside the file (FILE.md). Tensors that a file
+    may lack are left out where they are zero throughout. Raises Mistake where the part is missing, does not fit the
+    directory's config.json, or has no such layout.
     """
     part = parts.part(name, read_config(source, AvatarConfig))
     one = form(name, layout, part.config)
@@ -51,10 +53,14 @@ def export_part(
         if not (rules.matches(key, one.naming.optional) and not tensor.read().any())
     }
     is_file = output.suffix in (*PYTORCH, ".safetensors")
+    beside = output.with_name(f"{output.name}.md")
     check_export(output, source, overwrite, folder=not is_file)
+    if is_file:
+        check_export(beside, source, overwrite, folder=False)
     facts = {"command": "export", "part": name, "names": one.naming.name, "dtype": dtype or "as stored"}
     folder, result = (output.parent, output.name) if is_file else (output, name)
     size = sum(tensor.nbytes for tensor in tensors.values())
+    about = card.model_card(name, layout, source, _facts(tensors, one))
     with whole(output, folder=not is_file, replace=overwrite, inputs=[source], space=size) as partial:
         made = folder if is_file else partial
         with recorded(made, result, part_files(source / name), tensors, **facts) as tell:
@@ -67,6 +73,8 @@ def export_part(
                 _write_folder(partial, tensors, one, shard_size, tell)
                 if name == "umt5" and (source / TOKENIZER).is_file():
                     shutil.copyfile(source / TOKENIZER, partial / TOKENIZER)
+        with whole(beside) if is_file else contextlib.nullcontext(partial / card.FILE) as readme:
+            readme.write_text(about, encoding="utf-8")
     return f"{output}: {len(tensors)} tensors, {size / 1e9:.2f} GB, named as in {one.naming.name}"
 
 
@@ -86,6 +94,15 @@ def check_export(output: Path, source: Path, overwrite: bool, *, folder: bool) -
     if output.is_file() and not overwrite:
         raise Mistake(f"{output} exists already; pass --overwrite to replace it")
     check_output(output, folder=folder, replace=overwrite, inputs=[source])
+
+
+def _facts(tensors: Mapping[str, LazyTensor], one: Form) -> str:
+    """A sentence about what is written."""
+    count, dtypes = sum(x.size for x in tensors.values()), sorted({str(x.dtype) for x in tensors.values()})
+    return (
+        f"{count / 1e6:,.1f} M parameters ({', '.join(dtypes)}) in {len(tensors)} tensors, named as in"
+        f" {one.naming.name}; written by `python -m convert export` of stableavatar-jax."
+    )
 
 
 def _write_folder(

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,8 +84,10 @@ def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> s
             shutil.copyfile(found, output / TOKENIZER)
     lines = [f"{file}: {_size(flat)} in {stored}, from {len(tensors)} tensors named as in {naming.name}", *notes]
     lines += [f"ignored, no place in the model: {tensor}" for tensor in report.ignored]
-    lines += [f"absent from the file, set to zero: {tensor}" for tensor in report.absent]
+    lines += [f"absent from the file, set to zero: {line}" for line in _gathered(report.absent)]
     lines += [f"absent from the file, initialised: {path}" for path in report.fresh]
+    if report.fresh:
+        lines.append("the initialised modules have learned nothing yet: train the model before it makes videos")
     if needs_tokenizer and not (output / TOKENIZER).exists():
         lines.append(f"no {TOKENIZER} lies beside {source}: copy it to {output / TOKENIZER}, prompts need it")
     return "\n".join(lines)
@@ -190,6 +194,12 @@ def _advice(name: str, tensors: Mapping[str, LazyTensor], preset: Path | None) -
     if like and like.part.name != name:
         return f"\nthe file looks like {like.part.name}: try --part {like.part.name}"
     return "" if preset else "\nif the model is of another size, name its preset: --config configs/NAME.py"
+
+
+def _gathered(names: Iterable[str]) -> list[str]:
+    """Names with a star for the layer's number, and how many there are of each."""
+    counts = Counter(re.sub(r"\.\d+\.", ".*.", name) for name in names)
+    return [name if "*" not in name else f"{name} ({count} tensors)" for name, count in counts.items()]
 
 
 def _difference(held: Any, asked: Any, key: str = "") -> str:

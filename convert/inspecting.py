@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from stableavatar_jax.checkpoint import check_params
 from stableavatar_jax.config import FILE, read_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.presets import load_preset
 from stableavatar_jax.weights.directory import has_part, open_part
 from stableavatar_jax.weights.formats.files import open_tensors, unwrapped, weight_files
 from stableavatar_jax.weights.formats.tensors import LazyTensor
@@ -25,13 +27,18 @@ from .options import PARTS
 SHOWN = 8  # names of a list that are written out
 
 
-def describe(source: Path, key: str | None = None, names: bool = False) -> Iterator[str]:
+def is_model(path: Path) -> bool:
+    """Whether a path is a model directory with some part in it."""
+    return (path / FILE).is_file() and any(has_part(path / name) for name in PARTS)
+
+
+def describe(source: Path, key: str | None = None, names: bool = False, preset: Path | None = None) -> Iterator[str]:
     """Lines about a weight file, a folder of shards or a model directory; headers are read, no tensor is.
 
     What it is (part, nearest known model, names), how large, and what it lacks or has too much; with `names` every
-    tensor's name, dtype and shape first.
+    tensor's name, dtype and shape first. With a `preset` its model is the one that the weights are held against.
     """
-    if (source / FILE).is_file() and any(has_part(source / name) for name in PARTS):
+    if is_model(source):
         for name in PARTS:
             if has_part(source / name):
                 tensors = open_part(source / name)
@@ -42,7 +49,8 @@ def describe(source: Path, key: str | None = None, names: bool = False) -> Itera
     yield from _list(raw) if names else ()
     on_disk = sum(file.stat().st_size for file in weight_files(source))
     yield f"{source}: {on_disk / 1e9:.2f} GB on disk, {_totals(raw)}"
-    yield from _lora(source, raw) if is_lora(raw) else _identity(rescaled(unwrapped(raw)))
+    known = {str(preset): load_preset(preset, AvatarConfig)} if preset else parts.KNOWN
+    yield from _lora(source, raw) if is_lora(raw) else _identity(rescaled(unwrapped(raw)), known)
 
 
 def _lora(source: Path, tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
@@ -58,9 +66,9 @@ def _lora(source: Path, tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
     yield from (f"skipped: {line}" for line in lora.skipped)
 
 
-def _identity(tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
+def _identity(tensors: Mapping[str, LazyTensor], known: Mapping[str, Any]) -> Iterator[str]:
     """Which part and model the tensors are, and where they differ from it."""
-    like = parts.nearest(tensors)
+    like = parts.nearest(tensors, known)
     if like is None or like.known < len(tensors) / 10:
         yield "it looks like no part of the avatar: hardly any of its names is known"
         return

@@ -9,6 +9,12 @@ from stableavatar_jax.weights.table import Naming
 
 from .options import Layout, PartName
 
+WAV2VEC2 = {
+    "hidden_size": "dim", "intermediate_size": "ffn_dim", "num_hidden_layers": "layers", "num_attention_heads": "heads",
+    "conv_dim": "conv_dims", "conv_kernel": "conv_kernels", "conv_stride": "conv_strides", "layer_norm_eps": "eps",
+    "num_conv_pos_embeddings": "position_kernel", "num_conv_pos_embedding_groups": "position_groups",
+}  # fmt: skip
+"""Sizes in transformers' Wav2Vec2Config, and in ours."""
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
 
@@ -122,18 +128,9 @@ def _wav2vec2(c: Any) -> dict[str, Any]:
     return {
         "architectures": ["Wav2Vec2Model"],
         "model_type": "wav2vec2",
-        "hidden_size": c.dim,
-        "intermediate_size": c.ffn_dim,
-        "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads,
-        "conv_dim": list(c.conv_dims),
-        "conv_kernel": list(c.conv_kernels),
-        "conv_stride": list(c.conv_strides),
+        **{theirs: getattr(c, ours) for theirs, ours in WAV2VEC2.items()},
         "num_feat_extract_layers": len(c.conv_dims),
-        "num_conv_pos_embeddings": c.position_kernel,
-        "num_conv_pos_embedding_groups": c.position_groups,
         "feat_extract_norm": "group",
         "do_stable_layer_norm": False,
         "conv_bias": False,
-        "layer_norm_eps": c.eps,
     }

@@ -1,7 +1,7 @@
 """The parts of the avatar, by name: the network, its config's place, and how its weights are named on disk."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.compiling import quickly
-from stableavatar_jax.configs import models
+from stableavatar_jax.configs import models, tiny
 from stableavatar_jax.models import avatar
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.weights import rules
+from stableavatar_jax.weights.formats.safetensors import Row
 from stableavatar_jax.weights.formats.tensors import lazy
 from stableavatar_jax.weights.names import clip_vision, dit, umt5, vae, wav2vec2
 from stableavatar_jax.weights.rules import flatten
@@ -22,8 +23,16 @@ from stableavatar_jax.weights.table import Naming, blank
 
 from .options import PARTS, PartName
 
-KNOWN: dict[str, AvatarConfig] = {"1.3B": models.avatar_1b, "14B": models.avatar_14b, "demo": models.demo}
+KNOWN: dict[str, AvatarConfig] = {
+    "1.3B": models.avatar_1b,
+    "14B": models.avatar_14b,
+    "demo": models.demo,
+    "tiny": tiny.model,
+}
 """Models whose sizes are built in, largest number of users first."""
+
+STACKS = ("blocks/", "layers/")
+"""Where parameters have a first axis of layers."""
 
 NAMINGS: dict[str, tuple[Naming, ...]] = {
     "dit": dit.NAMINGS, "vae": vae.NAMINGS, "umt5": umt5.NAMINGS, "clip_vision": clip_vision.NAMINGS,
@@ -45,13 +54,36 @@ class Part:
 
     def born(self, paths: tuple[str, ...], seed: int = 0) -> dict[str, np.ndarray]:
         """Fresh values of some parameters, as the network's own initialisers draw them; the others are never made."""
+        return jax.device_get(self._drawing(paths)(jax.random.key(seed)))
+
+    def rows(self, seed: int, dtype: Any) -> Iterator[Row]:
+        """Fresh values of all parameters in a dtype: those that are in no layer, then a layer at a time.
+
+        A layer is drawn as that of a network with one layer.
+        """
+        shapes = {path: leaf.shape for path, leaf in flatten(self.abstract).items()}
+        stacked = tuple(path for path in shapes if path.startswith(STACKS))
+        layers = shapes[stacked[0]][0] if stacked else 0
+        # CLIP's last layer is not computed, and has no parameters
+        one = _part(self.name, replace(self.config, layers=self.config.layers - layers + 1)) if stacked else self
+        key = jax.random.key(seed)
+        whole = tuple(path for path in shapes if path not in stacked)
+        for path, value in jax.device_get(one._drawing(whole, dtype)(key)).items():
+            yield path, None, value
+        draw = one._drawing(stacked, dtype)
+        for layer in range(layers):
+            for path, value in jax.device_get(draw(jax.random.fold_in(key, layer))).items():
+                yield path, layer, value[0]
+
+    def _drawing(self, paths: tuple[str, ...], dtype: Any = None) -> Callable[[jax.Array], dict[str, jax.Array]]:
+        """A compiled program from a key to some parameters."""
 
         def some(key: jax.Array) -> dict[str, jax.Array]:
             example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.module.example())
             flat = flatten(nn.unbox(self.module.init(key, *example)["params"]))
-            return {path: flat[path] for path in paths}
+            return {path: flat[path].astype(dtype or flat[path].dtype) for path in paths}
 
-        return jax.device_get(jax.jit(some, compiler_options=quickly())(jax.random.key(seed)))
+        return jax.jit(some, compiler_options=quickly())
 
     def shapes(self, naming: Naming) -> dict[str, tuple[int, ...]]:
         """{PyTorch name: shape} of all tensors that a naming's files hold."""

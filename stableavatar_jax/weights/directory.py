@@ -4,12 +4,17 @@ Tensors of the file are named by their paths in the tree, joined by "/". It is m
 it needs and no more. Where both are there the folder counts.
 """
 
+import contextlib
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.weights.formats.safetensors import open_safetensors, write_safetensors
+from stableavatar_jax.weights.formats.safetensors import Row, open_safetensors, write_rows, write_safetensors
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.formats.zarr import open_zarr
 from stableavatar_jax.whole import check_folder, whole
@@ -49,13 +54,26 @@ def write_part(
     folder: Path, tensors: Mapping[str, LazyTensor], tell: Callable[[int], None] = lambda size: None
 ) -> Path:
     """Write parameters {path: tensor} as the file of the part `DIR/PART`, in place of what is there; gives the file."""
+    with _new(folder, sum(tensor.nbytes for tensor in tensors.values())) as partial:
+        write_safetensors(partial, tensors, tell=tell)
+    return _file(folder)
+
+
+def write_part_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: Any, values: Iterable[Row]) -> Path:
+    """`write_part` of values that come in any order, as `write_rows` takes them."""
+    with _new(folder, sum(map(math.prod, shapes.values())) * np.dtype(dtype).itemsize) as partial:
+        write_rows(partial, shapes, dtype, values)
+    return _file(folder)
+
+
+@contextlib.contextmanager
+def _new(folder: Path, size: int) -> Iterator[Path]:
     file = _file(folder)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file, space=sum(tensor.nbytes for tensor in tensors.values())) as partial:
-        write_safetensors(partial, tensors, tell=tell)
+    with whole(file, space=size) as partial:
+        yield partial
     if folder.is_dir():
         shutil.rmtree(folder)
-    return file
 
 
 def _file(folder: Path) -> Path:

@@ -6,11 +6,13 @@ import pytest
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
 from stableavatar_jax.configs.tiny import model
+from stableavatar_jax.convert import parts
 from stableavatar_jax.convert.commands import main
 from stableavatar_jax.demo.preset import MODEL
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.sampling.config import DEFAULTS_FILE
+from stableavatar_jax.trees import flatten
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,23 @@ def test_a_damaged_or_foreign_file_is_refused(folder, tmp_path):
 def test_pack_needs_the_part(folder, tmp_path, capsys):
     assert main(["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "vae"]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_random_weights_come_a_layer_at_a_time():
+    """No two layers alike, each scaled as the network's own; what is in no layer comes first and whole."""
+    own = parts.part("umt5", model)
+    rows = list(own.rows(0, "bfloat16"))
+    shapes = {path: leaf.shape for path, leaf in flatten(own.abstract).items()}
+    for name, index, value in rows:
+        assert value.dtype == jnp.bfloat16 and value.shape == (shapes[name] if index is None else shapes[name][1:])
+    layers = [index for _, index, _ in rows if index is not None]
+    assert layers == sorted(layers) and set(layers) == set(range(model.umt5.layers))
+    kernels = [np.float32(value) for name, _, value in rows if name == "layers/ffn/up/kernel"]
+    whole = np.float32(own.born(("layers/ffn/up/kernel",))["layers/ffn/up/kernel"])
+    assert not np.array_equal(*kernels)
+    for kernel in kernels:
+        np.testing.assert_allclose(kernel.std(), whole.std(), rtol=0.1)
+    assert len(rows) == sum(shape[0] if path.startswith("layers") else 1 for path, shape in shapes.items())
 
 
 def test_random_weights_fit_the_model(tmp_path, capsys):

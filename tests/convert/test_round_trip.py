@@ -173,6 +173,47 @@ def test_the_backbone_alone_is_padded_and_told(model, tmp_path, capsys):
     assert np.array_equal(bits(flat["patch_embedding/kernel"].read()), bits(wide.reshape(len(wide), -1).T))
 
 
+@pytest.mark.parametrize("layout", ["original", "diffusers"])
+def test_a_text_to_video_backbone_begins_without_a_picture(model, tmp_path, capsys, layout):
+    """What it lacks of the picture adds nothing at first: the blocks' keys and values of it are zero."""
+    export(model, "dit", layout, tmp_path / "dit")
+    held = open_tensors(tmp_path / "dit")
+    of_picture = ("vocal", "img", "image_embedder", "add_k_proj", "add_v_proj", "norm_added_k")
+    thin = {key: x for key, x in held.items() if not any(part in key for part in of_picture)}
+    thin["patch_embedding.weight"] = lazy(held["patch_embedding.weight"].read()[:, :16])
+    write_pth(tmp_path / "base.pt", thin)
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "base.pt"), "--config", "tiny"]) == 0
+    assert "text-to-video (audio and picture modules are initialised)" in capsys.readouterr().out
+    assert bring_in("dit", tmp_path / "base.pt", tmp_path / "base") == 0
+    said = capsys.readouterr().out
+    assert "16 input channels, padded with zeros to 36" in said and "train the model before it makes videos" in said
+    name = {"original": "cross_attn.v_img", "diffusers": "attn2.add_v_proj"}[layout]
+    assert f"set to zero: blocks.*.{name}.weight (2 tensors)" in said and "initialised: image_embedding/mlp" in said
+    first, base = open_part(model / "dit"), open_part(tmp_path / "base" / "dit")
+    assert first.keys() == base.keys()
+    for path, tensor in base.items():
+        value = tensor.read()
+        if any(f"/{name}/" in path for name in ("k_image", "v_image", "k_audio", "v_audio")):
+            assert not value.any(), path
+        elif path.startswith(("audio_adapter", "image_embedding")) or "norm_k_image" in path:
+            assert np.isfinite(value.astype(np.float32)).all()
+        elif path != "patch_embedding/kernel":
+            assert np.array_equal(bits(value), bits(first[path].read())), path
+
+
+def test_a_file_is_compared_by_the_sizes_of_the_directory(tmp_path, capsys):
+    """Of a model that is no known one, without --config."""
+    own = dataclasses.replace(tiny, wav2vec2=dataclasses.replace(tiny.wav2vec2, layers=3))
+    leaves = rules.flatten(parts.part("wav2vec2", own).abstract)
+    drawn = {path: lazy(np.full(leaf.shape, 0.5, np.float32)) for path, leaf in leaves.items()}
+    write_part(tmp_path / "own" / "wav2vec2", drawn)
+    write_config(tmp_path / "own", own)
+    export(tmp_path / "own", "wav2vec2", "transformers", tmp_path / "w.safetensors")
+    assert main(["compare", str(tmp_path / "w.safetensors"), str(tmp_path / "own")]) == 0
+    assert f"{len(drawn)} of {len(drawn)} tensors are equal" in capsys.readouterr().out
+
+
 def test_a_folder_of_diffusers_comes_back_as_a_model(model, tmp_path, capsys):
     """Parts lie where diffusers keeps them: one by one with --part, or all at once."""
     pipeline = tmp_path / "pipeline"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stableavatar_jax.convert.layouts import WAV2VEC2
 from stableavatar_jax.models.config import (
     AudioAdapterConfig,
     CLIPVisionConfig,
@@ -89,18 +90,8 @@ def umt5(stated: Mapping[str, Any]) -> UMT5Config:
 
 def wav2vec2(stated: Mapping[str, Any]) -> Wav2Vec2Config:
     """The audio encoder."""
-    return Wav2Vec2Config(
-        dim=stated["hidden_size"],
-        ffn_dim=stated["intermediate_size"],
-        heads=stated["num_attention_heads"],
-        layers=stated["num_hidden_layers"],
-        conv_dims=tuple(stated["conv_dim"]),
-        conv_kernels=tuple(stated["conv_kernel"]),
-        conv_strides=tuple(stated["conv_stride"]),
-        position_kernel=stated["num_conv_pos_embeddings"],
-        position_groups=stated["num_conv_pos_embedding_groups"],
-        eps=stated["layer_norm_eps"],
-    )
+    given = {ours: stated[theirs] for theirs, ours in WAV2VEC2.items()}
+    return Wav2Vec2Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in given.items()})
 
 
 def vae(stated: Mapping[str, Any]) -> VAEConfig:

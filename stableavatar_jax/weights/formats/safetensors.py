@@ -5,7 +5,7 @@ The format's own library hands no float8 to NumPy and reads rather than maps, so
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ DTYPES = {
 }  # fmt: skip
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 LONGEST_HEADER = 100_000_000  # the format's own limit
+Row = tuple[str, int | None, np.ndarray]  # a tensor's name, an index on its first axis, and the values there; None: all
 DAMAGED = "the file is damaged, download it again"
 
 
@@ -75,20 +76,48 @@ def write_safetensors(
 
     Tensors lie in the order given, from a byte that 8 divides on, as the format asks.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    end = 0
-    for name, tensor in tensors.items():
-        if tensor.dtype not in NAMES:
-            raise Mistake(f"{path}: tensor {name} is {tensor.dtype}, which safetensors files do not hold")
-        span = [end, end := end + tensor.nbytes]
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": span}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    start, _ = _header(path, tensors, metadata)
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(start)
         for piece in pieces_of(tensors.values()):
             file.write(piece.reshape(-1).view(np.uint8).data)
             tell(piece.nbytes)
+
+
+def write_rows(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: Any, values: Iterable[Row]) -> None:
+    """Write a file of values that come in any order, each at once to its place: so a model is made layer by layer.
+
+    All values must come.
+    """
+    dtype = np.dtype(dtype)
+    tensors = {name: LazyTensor(shape, dtype, lambda: np.empty(0)) for name, shape in shapes.items()}
+    start, places = _header(path, tensors, None)
+    written = 0
+    with path.open("wb") as file:
+        file.write(start)
+        for name, index, value in values:
+            dense = np.ascontiguousarray(value, dtype)
+            file.seek(len(start) + places[name] + (index or 0) * dense.nbytes)
+            file.write(dense.reshape(-1).view(np.uint8).data)
+            written += dense.nbytes
+    assert written == sum(tensor.nbytes for tensor in tensors.values()), "values are missing"
+
+
+def _header(
+    path: Path, tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str] | None
+) -> tuple[bytes, dict[str, int]]:
+    """What a file begins with, and the byte after it at which each tensor lies."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    places, end = {}, 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in NAMES:
+            raise Mistake(f"{path}: tensor {name} is {tensor.dtype}, which safetensors files do not hold")
+        places[name], end = end, end + tensor.nbytes
+        span = [places[name], end]
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": span}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, places
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], tuple[int, int]]:

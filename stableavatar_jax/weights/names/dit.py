@@ -165,7 +165,16 @@ def _backbone(table: Callable[[DiTConfig], list[Rule]], config: DiTConfig) -> li
     return [rule for rule in table(config) if not is_of_sound(rule.source)]
 
 
+def _text_to_video(table: Callable[[DiTConfig], list[Rule]], config: DiTConfig) -> list[Rule]:
+    """The backbone without what sees the picture, but for the blocks' keys and values of it, which are zero."""
+    return [
+        rule for rule in _backbone(table, config) if "image" not in rule.target or rule.target.split("/")[-2] in KEYS
+    ]
+
+
+KEYS = ("k_image", "v_image")
 FRESH = ("audio_adapter/*", "blocks/cross_attention/[kv]_audio/*")
+FRESH_PICTURE = (*FRESH, "image_embedding/*", "blocks/cross_attention/norm_k_image/*")
 
 STABLEAVATAR = Naming(name="StableAvatar", rules=rules)
 BACKBONE = Naming(
@@ -175,4 +184,12 @@ DIFFUSERS = Naming(name="diffusers, audio modules as StableAvatar", rules=diffus
 DIFFUSERS_BACKBONE = Naming(
     name="diffusers (audio modules are initialised)", rules=partial(_backbone, diffusers_rules), fresh=FRESH
 )
-NAMINGS = (STABLEAVATAR, BACKBONE, DIFFUSERS, DIFFUSERS_BACKBONE)
+TEXT_TO_VIDEO = Naming(
+    name="Wan2.1 text-to-video (audio and picture modules are initialised)", rules=partial(_text_to_video, rules),
+    fresh=FRESH_PICTURE, optional=("blocks.*.cross_attn.[kv]_img.*",),
+)  # fmt: skip
+DIFFUSERS_TEXT_TO_VIDEO = Naming(
+    name="diffusers text-to-video (audio and picture modules are initialised)",
+    rules=partial(_text_to_video, diffusers_rules), fresh=FRESH_PICTURE, optional=("blocks.*.attn2.add_[kv]_proj.*",),
+)  # fmt: skip
+NAMINGS = (STABLEAVATAR, BACKBONE, TEXT_TO_VIDEO, DIFFUSERS, DIFFUSERS_BACKBONE, DIFFUSERS_TEXT_TO_VIDEO)
