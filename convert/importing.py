@@ -100,13 +100,14 @@ def import_release(source: Path, output: Path, wishes: Wishes) -> Iterator[str]:
     Raises Mistake where two files hold one part, or none holds any.
     """
     asked = load_preset(wishes.preset, AvatarConfig) if wishes.preset else None
-    found = find_parts(source, {str(wishes.preset): asked} if asked else None)
+    there = () if wishes.overwrite else [name for name in PARTS if has_part(output / name)]
+    found = find_parts(source, {str(wishes.preset): asked} if asked else None, there)
     if not found:
         raise Mistake.at(source, "no weights of the avatar in this folder", "give the folder of the released files")
     for name in PARTS:
         if name not in found:
             yield f"{name}: not found in {source}"
-        elif has_part(output / name) and not wishes.overwrite:
+        elif name in there:
             yield f"{name}: there already, {found[name]} is passed over (--overwrite replaces it)"
         else:
             tokenizer = wishes.tokenizer or find_tokenizer_in(source) if name == "umt5" else None

@@ -1,6 +1,6 @@
 """Finding the parts of the avatar in a folder of released files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")  # where a folder holds one p
 DEEPEST = 3  # folders below the release's
 
 
-def find_parts(release: Path, known: Mapping[str, Any] | None = None) -> dict[PartName, Path]:
+def find_parts(
+    release: Path, known: Mapping[str, Any] | None = None, settled: Collection[PartName] = ()
+) -> dict[PartName, Path]:
     """{part: its file or folder of shards}, recognised by tensor names; other files are passed over.
 
     StableAvatar's transformer counts before a plain backbone, and safetensors before PyTorch's format in one folder.
-    Sizes are those of the `known` models. Raises Mistake where two files hold one part.
+    Sizes are those of the `known` models. Raises Mistake where two files hold one part, unless that is `settled`.
     """
-    found: dict[PartName, list[tuple[tuple[int, int], Path]]] = {}
+    found: dict[PartName, list[tuple[int, Path]]] = {}
     for place in sorted(_candidates(release, DEEPEST)):
         try:
             tensors = open_tensors(place)
@@ -28,17 +30,16 @@ def find_parts(release: Path, known: Mapping[str, Any] | None = None) -> dict[Pa
             continue  # other files of a release: tokenizers' caches, programs, tables
         like = parts.nearest(tensors, known)
         if like and len(like.missing) < like.known:
-            rank = (len(like.naming.fresh), _format(place))
-            found.setdefault(like.part.name, []).append((rank, place))
+            found.setdefault(like.part.name, []).append((len(like.naming.fresh), place))
     chosen: dict[PartName, Path] = {}
     for name in PARTS:
         if name in found:
-            best = min(rank for rank, _ in found[name])
-            places = [place for rank, place in found[name] if rank == best]
-            if len(places) > 1:
+            least = min(fresh for fresh, _ in found[name])
+            places = _best_of_each_folder(place for fresh, place in found[name] if fresh == least)
+            if len(places) > 1 and name not in settled:
                 listed = " and ".join(map(str, places))
-                remedy = f"import one of them first: --part {name} --source {places[0]}"
-                raise Mistake.at(release, f"{listed} both hold {name}", remedy)
+                first = f"import one of them, such as --part {name} --source {places[0]}"
+                raise Mistake.at(release, f"{listed} hold {name}", f"{first}, then the rest by this command again")
             chosen[name] = places[0]
     return chosen
 
@@ -71,5 +72,10 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _candidates(path, depth - 1)
 
 
-def _format(place: Path) -> int:
-    return SUFFIXES.index(place.suffix) if place.is_file() else 0
+def _best_of_each_folder(places: Iterable[Path]) -> list[Path]:
+    """Of the files in one folder those of the earliest suffix; shards count before single files."""
+    folders: dict[Path, dict[int, list[Path]]] = {}
+    for place in places:
+        folder, rank = (place, -1) if place.is_dir() else (place.parent, SUFFIXES.index(place.suffix))
+        folders.setdefault(folder, {}).setdefault(rank, []).append(place)
+    return [place for ranks in folders.values() for place in ranks[min(ranks)]]

@@ -225,7 +225,16 @@ def test_a_release_folder_comes_in_at_once(run, tmp_path):
     assert names >= {"tokenizer.json", *(f"{part}.safetensors" for part in ("dit", "vae", "umt5", "clip_vision"))}
     assert "dit: there already" in run("import --source release --output models")[1]
     pth.save(release / "dit" / "second.pth", tensors("dit"))
-    assert fails(run("import --source release --output models"), "both hold dit; import one of them first: --part dit")
+    two = ("dit/second.pth and release/dit/weights.pth hold dit; import one of them, such as --part dit --source",)
+    assert fails(run("import --source release --output other"), *two)
+    assert "dit: there already" in run("import --source release --output models")[1]  # one of the two is chosen
+    assert fails(run("import --source release --output models --overwrite"), *two)
+    (release / "elsewhere").mkdir()
+    (release / "dit" / "second.pth").rename(release / "elsewhere" / "second.bin")
+    assert fails(run("import --source release --output other"), "hold dit")  # another folder's other format is no copy
+    (release / "elsewhere" / "second.bin").rename(release / "dit" / "weights.bin")
+    assert run("import --source release --output other")[0] == 0  # the same folder's is
+    assert "dit/weights.bin" in (tmp_path / "other" / "conversion.json").read_text()
     assert fails(run("import --source models --output more"), "no weights of the avatar in this folder")
 
 
