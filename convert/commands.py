@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from stableavatar_jax import commands
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.inputs import check_directory, check_there
 
 from .options import PARTS, Dtype, Layout, PartName
@@ -88,7 +89,7 @@ class Export:
 
         if self.part == "lora":
             return print(export_lora(self.source, self.output, self.layout, self.overwrite))
-        size = int(self.shard_size * 1e9)
+        size = self.shard_size * 1e9
         return print(export_part(self.part, self.source, self.output, self.layout, self.dtype, size, self.overwrite))
 
 
@@ -134,6 +135,8 @@ class Compare:
         """Print the differences, worst first; status 1 unless there is none to speak of."""
         check_there(self.a)
         check_there(self.b)
+        if self.tolerance is not None and not self.tolerance >= 0:
+            raise Mistake(f"--tolerance {self.tolerance:g}: the largest difference that passes is 0 or more")
         from .comparing import compare
 
         found = compare(self.a, self.b, self.config)

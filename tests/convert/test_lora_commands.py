@@ -95,6 +95,7 @@ def test_compare_lists_the_worst_first(folder, tmp_path, capsys):
     assert last == f"{count - 2} of {count} tensors are equal bit for bit"
     two = (file, tmp_path / "changed.safetensors", "--config", "tiny", "--tolerance")
     assert run("compare", *two, "1.9") == 1 and run("compare", *two, "2.1") == 0
+    assert run("compare", *two, "-1") == 1 and "0 or more" in capsys.readouterr().err
 
 
 def test_compare_tells_dtypes_apart(folder, tmp_path, capsys):

@@ -79,6 +79,9 @@ def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
     for magic, found, remedy in MISTAKEN:
         if start.lstrip().startswith(magic):
             raise Mistake.at(path, found, remedy)
+    if start[8:10] == b'{"':
+        long = int.from_bytes(start[:8], "little")
+        raise Mistake.at(path, f"a safetensors header of {long} bytes, too long", "it is damaged, download it again")
     if start[257:262] == b"ustar":
         raise Mistake.at(path, "a tar archive", "unpack it and give the weight file inside")
     found = f"no weight file: it starts with {start[:8]!r}"
