@@ -62,7 +62,9 @@ def _parted(card: str) -> tuple[str, str]:
 def _origin(name: PartName, source: Path) -> str:
     entry = read_record(source).get(name)
     if not isinstance(entry, dict):
-        return "No record says how the weights came into the model directory: by training, most likely."
+        return "No record says how the weights came into the model directory."
+    if entry.get("command") == "random":
+        return f"The weights were drawn at random (seed {entry.get('seed')}): they have learned nothing."
     files = [each for each in entry.get("from", ()) if isinstance(each, dict)]
     listed = ", ".join(f"`{Path(str(each.get('file'))).name}` (SHA-256 {each.get('sha256')})" for each in files)
     line = f"The weights were made on {entry.get('made')} by `convert {entry.get('command')}` from {listed or 'files'}."
@@ -87,6 +89,6 @@ def _limits(name: PartName) -> str:
     if name != "dit":
         return f"{alone} The transformer reads it as it was while that was trained; another of its kind does not fit."
     return (
-        f"{alone} Nothing was measured for this card. Videos look like real people who speak: use pictures and voices"
-        " only as their owners allow, and say of a video that it was generated."
+        f"{alone} Nothing was measured for this card. A video may look like a real person who speaks: use pictures"
+        " and voices only as their owners allow, and say of a video that it was generated."
     )

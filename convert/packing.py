@@ -68,4 +68,6 @@ def draw(
         check_part(output / name, size, overwrite)
     write_config(output, model)
     for name in chosen:
-        yield write_part_rows(output / name, shapes[name], dtype, parts.part(name, model).rows(seed, dtype))
+        with recorded(output, name, (), {}, command="random", seed=seed, dtype=dtype):
+            file = write_part_rows(output / name, shapes[name], dtype, parts.part(name, model).rows(seed, dtype))
+        yield file

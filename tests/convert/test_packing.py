@@ -84,6 +84,10 @@ def test_random_weights_fit_the_model(tmp_path, capsys):
     assert main(command) == 0
     main(["verify", str(tmp_path / "model")])
     assert capsys.readouterr().out.count("good") == 2
+    where = ["--source", str(tmp_path / "model"), "--output", str(tmp_path / "speech")]
+    assert main(["export", "--part", "wav2vec2", "--layout", "transformers", *where]) == 0
+    assert "drawn at random (seed 0): they have learned nothing" in (tmp_path / "speech" / "README.md").read_text()
+    capsys.readouterr()
     assert main(command) == 1 and "exists already" in capsys.readouterr().err
     again = ["random", "--config", "tiny", "--output", str(tmp_path / "again"), "--parts", "wav2vec2"]
     main([*again, "--seed", "1"])
