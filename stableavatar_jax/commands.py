@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stableavatar_jax.compiling import no_device
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.errors import Mistake, of_machine
 from stableavatar_jax.options import nearest, parse_options, take, wrapped
 
 Commands = type[Any] | Mapping[str, type[Any]]
@@ -70,6 +70,11 @@ def main(
         with contextlib.suppress(OSError, ValueError):  # what is still to be printed goes nowhere, in silence
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if (told := of_machine(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return 1
 
 
 def program() -> str:

@@ -14,6 +14,8 @@ UNWRITTEN = "not written"
 """The reason of a Mistake about a file that cannot be written."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Errors of writing that come without the file's name."""
+NO_BUG = (*FULL, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
+"""Errors that come from a file or its disk, wherever it is opened."""
 
 
 class Mistake(ValueError):
@@ -53,6 +55,17 @@ def explained(path: Path, advice: str = ROOM, *, only: tuple[str, ...] = ()) -> 
             raise
         why = os.strerror(number) if number else error
         raise Mistake(f"{path}: cannot be written ({why}); {advice}", UNWRITTEN) from error
+
+
+def of_machine(error: OSError) -> str | None:
+    """What to tell of an error that a file or its disk makes, such as one that may not be read; None where it may be a
+    bug of ours.
+    """
+    if error.errno not in NO_BUG or not error.filename:
+        return None
+    denied = error.errno in (errno.EACCES, errno.EPERM)
+    advice = "give yourself permission (chmod), or choose another" if denied else "check the path and its disk"
+    return f"{os.fsdecode(error.filename)}: cannot be read or written ({error.strerror}); {advice}"
 
 
 def need(extra: str, *modules: str) -> None:

@@ -1,5 +1,6 @@
 """Files and folders that a command reads, looked at before anything is loaded."""
 
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ def check_file(path: Path, advice: str = "check the path") -> None:
         raise Mistake(f"{path}: is a folder; name a file in it")
     if not path.exists():
         raise Mistake(f"{path}: no such file; {advice}")
+    _check_access(path, os.R_OK)
     if path.stat().st_size == 0:
         raise Mistake(f"{path}: the file is empty (0 bytes); copy or export it again")
 
@@ -24,6 +26,7 @@ def check_directory(path: Path, advice: str = "check the path") -> None:
         raise Mistake(f"{path}: is a file, and a folder is needed; {advice}")
     if not path.exists():
         raise Mistake(f"{path}: no such folder; {advice}")
+    _check_access(path, os.R_OK | os.X_OK)
 
 
 def check_there(path: Path, advice: str = "check the path") -> None:
@@ -31,6 +34,12 @@ def check_there(path: Path, advice: str = "check the path") -> None:
     _check_kind(path)
     if not path.exists():
         raise Mistake(f"{path}: no such file or folder; {advice}")
+    _check_access(path, os.R_OK)
+
+
+def _check_access(path: Path, wanted: int) -> None:
+    if not os.access(path, wanted):
+        raise Mistake(f"{path}: may not be read; give yourself permission (chmod), or choose another")
 
 
 def _check_kind(path: Path) -> None:

@@ -48,9 +48,9 @@ def _config(preset: Path | str) -> Any:
             names = vars(_import(str(preset)))
         else:
             raise Mistake(f"{preset}: no such preset; {_nearest(path)}")
-    except Mistake:
-        raise
-    except Exception as error:  # of any code of the user's
+    except Mistake as error:  # of a value that a config refuses, or of a preset that is not there
+        raise error if str(error).startswith(str(preset)) else Mistake(f"{preset}: {error}") from None
+    except (Exception, SystemExit) as error:  # of any code of the user's
         raise Mistake(f"{preset}: running it failed ({type(error).__name__}: {error})") from error
     if "config" not in names:
         raise Mistake(f"{preset}: it defines no `config`; a preset is a file with `config = ...Config(...)`")

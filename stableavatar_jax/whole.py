@@ -79,8 +79,8 @@ def check_output(
         _check_inputs(path, inputs, holding=folder)
         if folder and path.is_dir():
             if not replace and any(path.iterdir()):
-                advice = "remove it" if replace is None else "pass --overwrite to replace it"
-                raise Mistake(f"{path} exists already; {advice}, or choose another folder")
+                advice = "" if replace is None else "pass --overwrite to replace it, or "
+                raise Mistake(f"{path} exists already; {advice}choose another folder")
         elif os.path.lexists(path) and (folder or not path.is_file()):
             found = "a folder" if path.is_dir() else "a file" if path.is_file() else "no plain file"
             raise Mistake(f"{path}: is {found}; choose another name")

@@ -112,7 +112,7 @@ def test_damaged_weights_name_the_part(tmp_path, damage):
 
 def test_an_existing_folder_is_kept_unless_told(folder):
     other = {"a": np.ones(2, np.float32)}
-    with pytest.raises(Mistake, match="exists already; remove it"):
+    with pytest.raises(Mistake, match="exists already; choose another"):
         save_params(folder, other)
     assert_equal(load_params(folder, abstract()), tree())
     save_params(folder, other, overwrite=True)

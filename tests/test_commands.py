@@ -1,6 +1,7 @@
 """Commands: options from arguments and presets, a screen for each mistake, and an end that leaves nothing behind."""
 
 import dataclasses
+import errno
 import os
 import re
 import signal
@@ -335,3 +336,39 @@ def test_a_platform_that_is_not_there(platform, call):
     )  # fmt: skip
     told = f"error: JAX_PLATFORMS={platform}: there is no such device, only cpu; unset the variable"
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(told) and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "cannot be read or written (Permission denied); give yourself permission (chmod)"),
+        (errno.EIO, "cannot be read or written (Input/output error); check the path and its disk"),
+        (errno.ENOENT, None),
+    ],
+)
+def test_a_file_that_the_machine_refuses_is_named_wherever_it_is_opened(monkeypatch, capsys, number, told):
+    """One that is not there may be a bug of ours, and keeps its traceback."""
+
+    def refuse(self):
+        raise OSError(number, os.strerror(number), "weights/dit.safetensors")
+
+    monkeypatch.setattr(Look, "run", refuse)
+    if told is None:
+        with pytest.raises(FileNotFoundError):
+            commands.main(Look, [])
+    else:
+        assert commands.main(Look, []) == 1
+        assert capsys.readouterr().err.startswith(f"error: weights/dit.safetensors: {told}")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("raise SystemExit(3)", "running it failed (SystemExit: 3)"),
+        ("from stableavatar_jax.sampling.config import *\nconfig = Frame(height=5)", "height is 5, a multiple of 16"),
+    ],
+)
+def test_a_preset_that_fails_is_named(tmp_path, text, told):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(Mistake, match=re.escape(f"{tmp_path / 'mine.py'}: {told}")):
+        load_preset(tmp_path / "mine.py")

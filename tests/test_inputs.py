@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.inputs import check_directory, check_file
+from stableavatar_jax.inputs import check_directory, check_file, check_there
 
 
 def test_what_is_no_file_or_no_folder(tmp_path):
@@ -31,6 +31,14 @@ def test_what_is_no_file_or_no_folder(tmp_path):
             if words:
                 with pytest.raises(Mistake, match=words):
                     check(path, "do this")
+
+
+def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("something")
+    monkeypatch.setattr(os, "access", lambda path, wanted: False)  # nothing is refused to root
+    for check, path in ((check_file, tmp_path / "file"), (check_directory, tmp_path), (check_there, tmp_path)):
+        with pytest.raises(Mistake, match=f"{path}: may not be read"):
+            check(path)
 
 
 def test_a_name_that_looks_like_an_address_is_a_file_where_it_is_there(tmp_path, monkeypatch):
