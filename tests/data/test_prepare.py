@@ -129,6 +129,18 @@ def test_the_room_it_needs_is_looked_for_before_the_work(tmp_path, finder, monke
     assert SquareFinder.seen == 0 and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", [b"a\nb.mp4", b"c\xff.mp4", b" d.mp4"])
+def test_a_name_that_no_list_can_hold_is_left_out(tmp_path, finder, name):
+    good = made.video(tmp_path / "raw" / "speech-1.mp4")
+    shutil.copy(good, good.with_name(os.fsdecode(name)))
+    tally = prepare.prepare(config(tmp_path))
+    assert (tally.used, dict(tally.refused)) == (1, {"bad name": 1})
+    assert (tmp_path / "out" / "clips.txt").read_text() == "speech-1.mp4\n"
+    assert "rename it" in (tmp_path / "out" / "report.csv").read_text()
+    with pytest.raises(Mistake, match="rename it"):
+        read_clip(good.with_name(os.fsdecode(name)), os.fsdecode(name), "talking")
+
+
 def test_a_separated_voice_takes_the_place_of_the_sound(tmp_path, finder):
     made.video(tmp_path / "raw" / "singing-1.mp4")
     (tmp_path / "voices").mkdir()

@@ -38,7 +38,18 @@ def kind_of(name: str, source: Path | None = None) -> Kind | None:
 
 def read_clip(path: Path, name: str, kind: Kind) -> Clip:
     """The clip in a folder or in a video file; `name` is to be its id."""
+    check_name(path, name)
     return read_folder(path, name, kind) if path.is_dir() else read_video_clip(path, name, kind)
+
+
+def check_name(path: Path, name: str) -> None:
+    """Raise Mistake for a name that a list of clips, a line for each in UTF-8, cannot hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Mistake(f"{path}: its name is not in UTF-8; rename it", "bad name") from None
+    if len(name.splitlines()) != 1 or name != name.strip():
+        raise Mistake(f"{path}: its name begins or ends with a space, or has a line break; rename it", "bad name")
 
 
 def read_folder(folder: Path, name: str, kind: Kind) -> Clip:

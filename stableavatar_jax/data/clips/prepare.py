@@ -28,7 +28,7 @@ from tqdm import tqdm
 from stableavatar_jax import media
 from stableavatar_jax.data.clips.config import PrepareConfig
 from stableavatar_jax.data.clips.faces import FaceFinder, face_masks
-from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, named_clips
+from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, check_name, named_clips
 from stableavatar_jax.data.clips.quality import Measurement, Quality, as_row, faults, uneven_time
 from stableavatar_jax.data.clips.report import GOES_ON, advice, needed, write_reports
 from stableavatar_jax.data.clips.tally import Tally
@@ -89,6 +89,7 @@ def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
 def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinder) -> Quality:
     """Prepare one clip, unless it is there already; its measures. Raises Mistake, and leaves nothing then."""
     check_file(path)
+    check_name(path, name)
     target = config.output / name
     report = target.with_suffix(QUALITY_SUFFIX)
     stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals), "fps": config.fps}

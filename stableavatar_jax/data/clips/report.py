@@ -28,7 +28,10 @@ def write_reports(output: Path, reports: Mapping[str, Mapping[str, Any]]) -> Non
     """Write report.csv and clips.txt, from the measures and faults of clips by their names."""
     columns = ["id", "kept", "faults", *(each.name for each in dataclasses.fields(Quality))]
     rows = [{"id": name, "kept": not row["faults"], **row} for name, row in reports.items()]
-    with whole(output / "report.csv", advice=GOES_ON) as partial, partial.open("w", newline="") as file:
+    with (
+        whole(output / "report.csv", advice=GOES_ON) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,  # of a name left out
+    ):
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
