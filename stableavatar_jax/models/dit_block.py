@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax.ad_checkpoint import checkpoint_name
+from jax.lax import optimization_barrier
 
 from stableavatar_jax.models.attention import attention
 from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, RMSNorm, modulate, named
 from stableavatar_jax.models.remat import CROSS_ATTENTION, FFN_UP, SELF_ATTENTION
-from stableavatar_jax.models.rope import rotate
+from stableavatar_jax.models.rope import pairs_apart, rotate
 from stableavatar_jax.shapes import Array, Bool, Float, Int
 
 KeysValues = tuple[Array, Array]
@@ -61,6 +62,28 @@ class ImageEmbedding(nn.Module):
         return LayerNorm(1e-5, compute=self.compute, name="norm_out")(x)
 
 
+class TurnedHeads(nn.Module):
+    """RMSNorm over the full width, then heads apart, each turned by position: in float32, returned in x's dtype.
+
+    The channels of x come `pairs_apart`. Both are one pass over memory after the one that sums the squares.
+    """
+
+    heads: int
+    eps: float = 1e-6
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B L D"], rope: tuple[Array, Array]) -> Float[Array, "B L N K"]:
+        """Norm and turn."""
+        init = named(nn.initializers.ones, "norm")
+        scale = self.param("scale", init, (x.shape[-1],), self.compute.param_dtype)
+        scale = pairs_apart(scale.astype(jnp.float32), self.heads)
+        # Without a barrier XLA norms first, and writes all of it to memory in float32.
+        size = optimization_barrier(jax.lax.rsqrt(jnp.square(x.astype(jnp.float32)).mean(-1) + self.eps))
+        y = _split_heads(x, self.heads).astype(jnp.float32) * size[..., None, None]
+        return rotate(y * rearrange(scale, "(N K) -> N K", N=self.heads), *rope).astype(x.dtype)
+
+
 class SelfAttention(nn.Module):
     """Every token reads every token; q and k are RMS-normed over the full width, then turned by position."""
 
@@ -72,13 +95,15 @@ class SelfAttention(nn.Module):
         """Attention over all tokens of a window."""
         c = self.config
 
-        def linear(name: str, axes: Axes = ("embed", "heads")) -> Linear:
-            return Linear(c.dim, axes, compute=self.compute, name=name)
+        def linear(name: str, axes: Axes = ("embed", "heads"), **options: Any) -> Linear:
+            return Linear(c.dim, axes, compute=self.compute, name=name, **options)
 
-        q = RMSNorm(compute=self.compute, name="norm_q")(linear("q")(x))
-        k = RMSNorm(compute=self.compute, name="norm_k")(linear("k")(x))
-        q, k, v = (_split_heads(a, c.heads) for a in (q, k, linear("v")(x)))
-        out = attention(rotate(q, *rope), rotate(k, *rope), v, self.compute, keep=SELF_ATTENTION)
+        def turned(name: str) -> Array:
+            y = linear(name, order=lambda weights: pairs_apart(weights, c.heads))(x)
+            return TurnedHeads(c.heads, compute=self.compute, name=f"norm_{name}")(y, rope)
+
+        v = _split_heads(linear("v")(x), c.heads)
+        out = attention(turned("q"), turned("k"), v, self.compute, keep=SELF_ATTENTION)
         return linear("o", ("heads", "embed"))(_join_heads(out))
 
 
@@ -154,6 +179,7 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = six
         x = nn.with_logical_constraint(x, ("batch", "tokens", "embed_activation"))
         x = x + (self.self_attention(modulate(self.norm(x), shift1, scale1), shared.rope) * gate1).astype(x.dtype)
+        x = optimization_barrier(x)  # written once: the norm and the sum below would each make it again
         x = x + self.cross_attention(self.norm_cross(x), text, image, shared)
         return x + (self.ffn(modulate(self.norm(x), shift2, scale2)) * gate2).astype(x.dtype)
 

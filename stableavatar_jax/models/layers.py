@@ -23,7 +23,8 @@ class Linear(nn.Module):
     """`x @ kernel + bias` on the last axis, computed in `compute.dtype`; the kernel is stored `[in, out]`.
 
     `axes` names the kernel's two axes. The bias follows the second. Matrix products accumulate in float32. Where the
-    collection "lora" holds factors for this map (`models/lora.py`), their product acts beside the kernel.
+    collection "lora" holds factors for this map (`models/lora.py`), their product acts beside the kernel. `order` gives
+    the outputs in another order than the weights' (of the last axis).
     """
 
     features: int
@@ -31,21 +32,22 @@ class Linear(nn.Module):
     use_bias: bool = True
     compute: Compute = Compute()
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
+    order: Callable[[Array], Array] = lambda weights: weights
 
     @nn.compact
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
         """Map the last axis from its size to `features`."""
         dtype, born = self.compute.dtype, self.compute.param_dtype
         kernel = self.param("kernel", named(self.kernel_init, *self.axes), (x.shape[-1], self.features), born)
-        y = jnp.asarray(x, dtype) @ jnp.asarray(kernel, dtype)
+        y = jnp.asarray(x, dtype) @ self.order(jnp.asarray(kernel, dtype))
         if self.has_variable("lora", "down"):
             factor: Callable[[str], Array] = lambda name: self.get_variable("lora", name)  # noqa: E731
             low = jnp.asarray(x, dtype) @ jnp.asarray(factor("down"), dtype)
-            y = y + low @ jnp.asarray(factor("up") * factor("scale"), dtype)
+            y = y + low @ self.order(jnp.asarray(factor("up") * factor("scale"), dtype))
         if not self.use_bias:
             return y
         bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,), born)
-        return y + jnp.asarray(bias, dtype)
+        return y + self.order(jnp.asarray(bias, dtype))
 
 
 class LayerNorm(nn.Module):

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 
 from stableavatar_jax.shapes import Array, Float
 
@@ -35,15 +36,22 @@ def rope_tables(grid: tuple[int, int, int], head_dim: int) -> tuple[Float[Array,
     return spread([np.cos(a) for a in angles]), spread([np.sin(a) for a in angles])
 
 
+def pairs_apart(x: Float[Array, "... D"], heads: int) -> Float[Array, "... D"]:
+    """The last axis reordered: of every head's channels the first of each pair, then the second of each.
+
+    The release turns neighbouring channels. Weights stay in its order, and are reordered where they are used, for q and
+    k alike, which changes no score: parts of a head lie in one piece then, and a device turns them without shuffling.
+    """
+    return rearrange(x, "... (N P two) -> ... (N two P)", N=heads, two=2)
+
+
 def rotate(
     x: Float[Array, "B L N K"], cos: Float[Array, "L P"], sin: Float[Array, "L P"]
 ) -> Float[Array, "B L N K"]:
-    """Turn neighbouring pairs of channels by the tables' angles, in float32."""
-    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
-    even, odd = pairs[..., 0], pairs[..., 1]
+    """Turn pairs of channels, P apart (`pairs_apart`), by the tables' angles."""
+    first, second = jnp.split(x, 2, -1)
     cos, sin = cos[:, None, :], sin[:, None, :]
-    turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
-    return turned.reshape(x.shape).astype(x.dtype)
+    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], -1)
 
 
 def sinusoid(t: Float[Array, "B"], dim: int) -> Float[Array, "B dim"]:

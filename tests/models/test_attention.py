@@ -9,6 +9,7 @@ import pytest
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.attention import attention, attention_parts, kernels, route
+from stableavatar_jax.models.attention.few import few
 from stableavatar_jax.models.compute import Compute, settle
 from tests.models.devices import CPU, GPU, TPU
 
@@ -40,6 +41,18 @@ def test_a_row_without_keys_reads_zero(keys):
     assert not attention(q, k, v, Compute(), lengths=jnp.zeros(2, jnp.int32)).any()
 
 
+@pytest.mark.parametrize(("keys", "lengths"), [(5, None), (16, [16, 3]), (15, [0, 15])])
+def test_few_keys_of_all_heads_at_once_equal_the_plain_products(keys, lengths):
+    q, k, v = draw(30, keys)
+    lengths = None if lengths is None else jnp.asarray(lengths)
+    plain = lambda q, k, v: attention(q, k, v, Compute(), lengths=lengths)  # noqa: E731
+    ours = lambda q, k, v: few(q, k, v, lengths, q.shape[-1] ** -0.5)  # noqa: E731
+    square = lambda f: lambda *a: jnp.square(f(*a)).sum()  # noqa: E731
+    np.testing.assert_allclose(ours(q, k, v), plain(q, k, v), atol=1e-6)
+    own, grads = (jax.grad(square(f), (0, 1, 2))(q, k, v) for f in (ours, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), own, grads)
+
+
 @pytest.mark.parametrize("keys", [60, 2100])
 def test_parts_over_two_halves_of_the_keys_merge_to_the_whole(keys):
     q, k, v = draw(5, keys)
@@ -54,7 +67,7 @@ def test_parts_over_two_halves_of_the_keys_merge_to_the_whole(keys):
     ("gpu", (1, 32760, 12, 128), 32760, {}, "cudnn"),
     ("gpu", (1, 32760, 12, 128), 512, {}, "cudnn"),
     ("gpu", (3, 32760, 12, 128), 315, {"limited": True}, "cudnn"),
-    ("gpu", (21, 1560, 12, 128), 15, {}, "direct"),  # an audio slot: few keys
+    ("gpu", (21, 1560, 12, 128), 15, {}, "few"),  # an audio slot
     ("gpu", (21, 15, 8, 192), 1560, {}, "direct"),  # the adapter: few queries, and too large a head
     ("gpu", (1, 512, 64, 64), 512, {"biased": True}, "direct"),  # the text encoder
     ("gpu", (1, 6240, 1, 384), 6240, {}, "direct"),  # the autoencoder: one head too large
@@ -63,10 +76,11 @@ def test_parts_over_two_halves_of_the_keys_merge_to_the_whole(keys):
     ("gpu", (1, 32760, 12, 128), 32760, {"dtype": "float32"}, "chunked"),
     ("fp8", (1, 32760, 12, 128), 32760, {}, "cudnn_fp8"),
     ("fp8", (1, 32760, 12, 128), 315, {"limited": True}, "cudnn"),  # fp8 takes no lengths
-    ("fp8", (21, 1560, 12, 128), 15, {}, "direct"),
+    ("fp8", (21, 1560, 12, 128), 15, {}, "few"),
     ("tpu", (1, 32760, 12, 128), 32760, {}, "splash"),
     ("tpu", (1, 32760, 12, 64), 32760, {}, "chunked"),
-    ("tpu", (21, 1560, 12, 128), 15, {}, "direct"),
+    ("tpu", (21, 1560, 12, 128), 15, {"limited": True}, "few"),
+    ("tpu", (21, 1560, 12, 128), 17, {}, "direct"),
 ])  # fmt: skip
 def test_what_computes_what(asked, shape, keys, options, by):
     options = {"dtype": "bfloat16", "biased": False, "limited": False} | options

@@ -10,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from stableavatar_jax.models.attention.chunked import KEY_CHUNK, QUERY_CHUNK, chunked
 from stableavatar_jax.models.attention.direct import direct
+from stableavatar_jax.models.attention.few import MOST, few
 from stableavatar_jax.models.attention.kernels import cudnn, cudnn_fp8, cudnn_parts, splash, splash_parts
 from stableavatar_jax.models.compute import HALVES, Compute, takes_heads
 from stableavatar_jax.shapes import Array, Float, Int
@@ -21,7 +22,7 @@ FEW = 128
 SCORES = 2**28
 """On an accelerator so many scores (1 GiB in float32) may stand in memory at once."""
 
-Route = Literal["direct", "chunked", "cudnn", "cudnn_fp8", "splash"]
+Route = Literal["direct", "few", "chunked", "cudnn", "cudnn_fp8", "splash"]
 
 
 def attention(
@@ -49,7 +50,10 @@ def attention(
         return cudnn_fp8(q, k, v, scale)
     if by == "splash":
         return splash(q, k, v, lengths, scale, chip=compute.chip, keep=keep)
-    out, _ = direct(q, k, v, lengths, bias, scale) if by == "direct" else chunked(q, k, v, lengths, scale)
+    if by == "few":
+        out = few(q, k, v, lengths, scale)
+    else:
+        out, _ = direct(q, k, v, lengths, bias, scale) if by == "direct" else chunked(q, k, v, lengths, scale)
     return checkpoint_name(out, keep) if keep else out
 
 
@@ -70,7 +74,7 @@ def attention_parts(
         return cudnn_parts(q, k, v, lengths, scale)
     if by == "splash":
         return splash_parts(q, k, v, lengths, scale, chip=compute.chip)
-    return direct(q, k, v, lengths, None, scale) if by == "direct" else chunked(q, k, v, lengths, scale)
+    return chunked(q, k, v, lengths, scale) if by == "chunked" else direct(q, k, v, lengths, None, scale)
 
 
 def route(
@@ -83,7 +87,8 @@ def route(
     * there are fewer than 128 queries or keys (an audio slot's dozen): plain products are faster;
     * the dtype is not of 16 bits, or the kernel does not take heads of this size;
     * key lengths are given to `cudnn_fp8`, which has none: `cudnn`.
-    What is then left is `direct` where its scores fit (on a CPU, in the cache), and else `chunked`.
+    What is then left is `few` on an accelerator, for many queries over at most 16 keys, as in a slot; `direct` where
+    its scores fit (on a CPU, in the cache); and else `chunked`.
     """
     rows, queries, heads, size = q_shape
     if biased:
@@ -96,4 +101,6 @@ def route(
         return kernel
     if compute.platform == "cpu":
         return "direct" if keys <= KEY_CHUNK and queries <= 2 * QUERY_CHUNK else "chunked"
+    if keys <= MOST and queries >= FEW:
+        return "few"
     return "direct" if rows * heads * queries * keys <= SCORES else "chunked"
