@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from stableavatar_jax import hosts
+from stableavatar_jax import hosts, startup
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.locks import hidden
 from stableavatar_jax.models.avatar import abstract_params, part, settled
@@ -134,9 +134,11 @@ class Parts:
         """A network and its weights (`load_part`)."""
         if (name, dtype) in self._kept:
             return self._kept[name, dtype]
-        loaded = load_part(
-            self.directory, self.model, name, dtype=dtype, attention=attention, seed=self.seed
-        )
+        with startup.weights():
+            loaded = load_part(
+                self.directory, self.model, name, dtype=dtype, attention=attention, seed=self.seed
+            )
+            jax.block_until_ready(loaded[1])
         if self.keep if keep is None else keep:
             self._kept[name, dtype] = loaded
         return loaded

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stableavatar_jax import startup  # noqa: F401  its clock begins here
 from stableavatar_jax.compiling import no_device
 from stableavatar_jax.errors import Mistake, of_machine
 from stableavatar_jax.options import nearest, parse_options, take, wrapped

@@ -1,6 +1,7 @@
 """A whole run of sampling, 5 s of sound with random weights and 10 steps, by phases."""
 
 import dataclasses
+import itertools
 import time
 import wave
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gpu.measure import Rows, Size
+from stableavatar_jax import startup
 
 SECONDS, STEPS = 5, 10
 
@@ -15,7 +17,14 @@ SECONDS, STEPS = 5, 10
 def main(size: Size, rows: Rows) -> None:
     """Seconds of every phase, from the start of Python's imports to the finished file."""
     clock = [("start", time.perf_counter())]
-    mark = lambda name: clock.append((name, time.perf_counter()))  # noqa: E731
+    spent: list[tuple[str, startup.Spent]] = []
+
+    def mark(name: str) -> None:
+        clock.append((name, time.perf_counter()))
+        if name != "denoised" or spent[-1][0] != name:
+            spent.append((name, dataclasses.replace(startup.SPENT)))
+
+    startup.watch()
     from PIL import Image
 
     from stableavatar_jax.sampling.avatar import open_avatar
@@ -50,6 +59,11 @@ def main(size: Size, rows: Rows) -> None:
     write(output, open_job(config), open_avatar(config), sound=sound, tell=tell)
     mark("end")
     report(clock, rows)
+    for (name, before), (until, after) in itertools.pairwise(spent):
+        parts = {key: getattr(after, key) - getattr(before, key) for key in ("weights", "compiling")}
+        if max(parts.values()) > 0.1:
+            made = f"{after.programs - before.programs} programs, {after.cached - before.cached} cached"
+            rows.add(f"  {name} to {until}", made=made, **{key: round(value, 2) for key, value in parts.items()})
 
 
 def report(clock: list[tuple[str, float]], rows: Rows) -> None:

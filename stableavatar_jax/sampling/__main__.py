@@ -29,6 +29,7 @@ def run(config: SampleConfig) -> None:
     begun = time.perf_counter()
     check_given(config)
     check_written(config)
+    from stableavatar_jax import startup
     from stableavatar_jax.compiling import keep_compiled
     from stableavatar_jax.encoding.conditions import save_conditions
     from stableavatar_jax.plan import cost
@@ -36,9 +37,10 @@ def run(config: SampleConfig) -> None:
     from stableavatar_jax.sampling.job import about, open_job
     from stableavatar_jax.sampling.latents import kept
     from stableavatar_jax.sampling.loras import read_loras
-    from stableavatar_jax.sampling.progress import Bars, both, ending
+    from stableavatar_jax.sampling.progress import Bars, both, ending, first_step
     from stableavatar_jax.sampling.video import write
 
+    startup.watch()
     keep_compiled()
     keeping = config.keeping
     avatar = open_avatar(config, read_loras(config.weights.lora))
@@ -57,7 +59,7 @@ def run(config: SampleConfig) -> None:
     else:
         shape = (job.timeline.windows.frames, *config.frame.latent_size, config.model.vae.z_dim)
         with kept(keeping.latents, keeping.output, shape) as keep, Bars() as bars:
-            make(tell=both(keep, bars))
+            make(tell=both(keep, bars, first_step()))
     return print(ending(keeping.output, job.timeline.seconds, time.perf_counter() - begun))
 
 

@@ -8,6 +8,7 @@ from types import TracebackType
 import numpy as np
 from tqdm import tqdm
 
+from stableavatar_jax import startup
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.words import duration
 
@@ -66,6 +67,19 @@ def both(*listeners: Tell) -> Tell:
 def ending(output: Path, seconds: float, taken: float) -> str:
     """The last line of a run: its video, the time taken, and the share of real time (1: as fast as it plays)."""
     return f"{output}: {seconds:.2f} s of video in {duration(taken)}, {seconds / taken:.2g} of real time"
+
+
+def first_step() -> Tell:
+    """A listener that prints, when the first step is done, where the time until then went."""
+    waiting = True
+
+    def tell(event: Event) -> None:
+        nonlocal waiting
+        if waiting and isinstance(event, Denoised):
+            waiting = False
+            tqdm.write(startup.told())
+
+    return tell
 
 
 class Bars:

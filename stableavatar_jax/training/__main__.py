@@ -22,8 +22,10 @@ def run(config: RunConfig) -> int:
     for name, kind in () if config.export else given.items():
         if (path := getattr(config, name, None)) is not None:
             expect(path, kind, f"--{name}")
+    from stableavatar_jax import startup
     from stableavatar_jax.training import work
 
+    startup.watch()
     return work.export(config) if config.export else work.train(config)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from stableavatar_jax import hosts
+from stableavatar_jax import hosts, startup
 from stableavatar_jax.data.iterator import CheckpointableIterator
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training.directory import write_own
@@ -41,10 +41,12 @@ def train(run: Run, batches: CheckpointableIterator, *, validate: Validate | Non
         checkpoints.clear()
         if checkpoints.latest is None:
             say(f"weights: {config.checkpoint or f'drawn from seed {config.seed}'}")
-            state = fresh_state(run)
+            with startup.weights():
+                state = jax.block_until_ready(fresh_state(run))
         else:
             say(f"going on from step {checkpoints.latest} of {config.run_dir}")
-            state, place = checkpoints.restore(run.abstract)
+            with startup.weights():
+                state, place = checkpoints.restore(run.abstract)
             batches.set_state(place)
         return _steps(run, state, batches, checkpoints, validate)
 
@@ -71,6 +73,8 @@ def _steps(
             state, metrics = compiled(state, ready.batch)
             if step == start + 1:
                 write_own(config, run.sampling)  # not before: what fails without a step leaves nothing behind
+                jax.block_until_ready(metrics)
+                say(startup.told())
             measured.add(step, metrics, ready, reader.waited)
             stopping = _agreed(stop, step)
             if step % config.checkpoint_every == 0 or step == config.steps or stopping:
