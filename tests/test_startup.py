@@ -29,5 +29,5 @@ def test_weights_are_counted_without_what_is_compiled_for_them(spent):
         time.sleep(0.02)
         jax.jit(lambda x: jnp.cos(x) + 5)(jnp.ones(3)).block_until_ready()
         whole = spent.compiling
-    assert 0.02 <= spent.weights
+    assert spent.weights >= 0.02
     assert whole > 0 and f"weights {spent.weights:.1f}, compiling {spent.compiling:.1f}" in startup.told()
