@@ -44,14 +44,14 @@ def watch() -> None:
 
     outer: list[tuple[float, float]] = []
 
-    def took(event: str, start: float, end: float, **_: Any) -> None:
+    def took(event: str, start_time: float, end_time: float, **_: Any) -> None:
         if event not in COMPILING:
             return
         SPENT.programs += event == COMPILING[-1]
-        while outer and outer[-1][0] >= start:  # a function that is traced within another is told before it
+        while outer and outer[-1][0] >= start_time:  # a function that is traced within another is told before it
             SPENT.compiling -= outer[-1][1] - outer.pop()[0]
-        outer.append((start, end))
-        SPENT.compiling += end - start
+        outer.append((start_time, end_time))
+        SPENT.compiling += end_time - start_time
 
     def happened(event: str, **_: Any) -> None:
         SPENT.cached += event == "/jax/compilation_cache/cache_hits"
