@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-PIECE = 4 << 20  # bytes made at a time where a tensor is written: they stay in the cache, and memory stays small
+PIECE = 1 << 20  # bytes made at a time where a tensor is written: they stay in a core's cache while it is transposed
 STRIP = 32  # columns
-AHEAD = 4  # pieces that are made while one is written
+AHEAD = 8  # pieces that are made while one is written
 
 
 @dataclass(frozen=True)
