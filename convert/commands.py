@@ -89,7 +89,7 @@ class Export:
 
         if self.part == "lora":
             return print(export_lora(self.source, self.output, self.layout, self.overwrite))
-        size = self.shard_size * 1e9
+        size = int(self.shard_size * 1e9)
         return print(export_part(self.part, self.source, self.output, self.layout, self.dtype, size, self.overwrite))
 
 

@@ -35,7 +35,7 @@ PYTORCH = (".pt", ".pth", ".bin")
 
 
 def export_part(
-    name: PartName, source: Path, output: Path, layout: Layout, dtype: Dtype | None, shard_size: float, overwrite: bool
+    name: PartName, source: Path, output: Path, layout: Layout, dtype: Dtype | None, shard_size: int, overwrite: bool
 ) -> str:
     """Write a part of the model directory `source` for other programs, and say in a line what was written.
 
@@ -44,7 +44,7 @@ def export_part(
     may lack are left out where they are zero throughout. Raises Mistake where the part is missing, does not fit the
     directory's config.json, or has no such layout.
     """
-    if not shard_size > 0:
+    if shard_size < 1:
         raise Mistake(f"--shard-size {shard_size / 1e9:g}: a shard has more than 0 GB")
     part = parts.part(name, read_config(source, AvatarConfig))
     one = form(name, layout, part.config)
@@ -108,7 +108,7 @@ def _facts(tensors: Mapping[str, LazyTensor], one: Form) -> str:
 
 
 def _write_folder(
-    folder: Path, tensors: dict[str, LazyTensor], one: Form, shard_size: float, tell: Callable[[int], None]
+    folder: Path, tensors: dict[str, LazyTensor], one: Form, shard_size: int, tell: Callable[[int], None]
 ) -> None:
     """Shards, index and config.json; where diffusers reads the folder, sound in a file of its own beside them."""
     rest = dict(tensors)

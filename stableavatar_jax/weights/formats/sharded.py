@@ -14,7 +14,7 @@ def write_sharded(
     folder: Path,
     stem: str,
     tensors: Mapping[str, LazyTensor],
-    shard_size: float,
+    shard_size: int,
     tell: Callable[[int], None] = lambda size: None,
 ) -> None:
     """Write `STEM.safetensors`, or above `shard_size` bytes `STEM-00001-of-0000N.safetensors` and their index.
