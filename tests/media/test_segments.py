@@ -1,5 +1,6 @@
 """A video in closed segments, and the video that they are joined to."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -85,6 +86,30 @@ def test_segments_are_videos_that_a_playlist_names(talk):
     ]
 
 
+def complaints(path):
+    """What FFmpeg warns of while it plays a file."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with (
+            av.logging.Capture(local=False) as told,
+            av.open(path) as file,
+            contextlib.suppress(av.error.FFmpegError),
+        ):
+            for packet in file.demux():
+                packet.decode()
+        return told
+    finally:
+        av.logging.set_level(before)
+
+
+def test_a_damaged_video_is_complained_of(tmp_path, talk):
+    data = bytearray((talk[0] / "segment-00000.mp4").read_bytes())
+    data[-2000:-1000] = bytes(1000)
+    (tmp_path / "hurt.mp4").write_bytes(data)
+    assert complaints(tmp_path / "hurt.mp4")
+
+
 @pytest.mark.parametrize("fps", [24, 25, 29.97, 30])
 @pytest.mark.parametrize("length", [2, 16, 43, 100])
 def test_joined_segments_are_one_video(tmp_path, fps, length):
@@ -94,6 +119,7 @@ def test_joined_segments_are_one_video(tmp_path, fps, length):
     join(tmp_path / "run", tmp_path / "out.mp4", sound=None, fps=fps)
     parts = [seen(path) for path in sorted((tmp_path / "run").glob("*.mp4"))]
     np.testing.assert_array_equal(seen(tmp_path / "out.mp4"), np.concatenate(parts))
+    assert complaints(tmp_path / "out.mp4") == []
     with av.open(tmp_path / "out.mp4") as file:
         stream = file.streams.video[0]
         packets = [packet for packet in file.demux(stream) if packet.dts is not None]
