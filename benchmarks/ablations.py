@@ -130,18 +130,19 @@ class Runner:
 
     def make(self, row: Row, key: Mapping[str, Any]) -> dict[str, float]:
         """Make a video and measure it."""
+        from stableavatar_jax.media import Samples
         from stableavatar_jax.sampling.job import Job
         from stableavatar_jax.sampling.video import frames
 
         config = change(self.sample(), **row.options)
         known = self.known(key["character"], key["take"])
         job = Job(
-            picture=known.picture, samples=known.clip.samples, prompt=config.inputs.prompt, seed=key["seed"],
+            picture=known.picture, sound=Samples(known.clip.samples), prompt=config.inputs.prompt, seed=key["seed"],
             negative_prompt=config.inputs.negative_prompt, frame=config.frame, denoising=config.denoising,
         )
         begun = time.perf_counter()
         made = np.concatenate(list(frames(job, self.avatar(row, config))))
-        windows, denoising = job.timeline.windows, config.denoising
+        windows, denoising = job.known.windows, config.denoising
         cost = windows.count * denoising.steps * len(denoising.guided().branches)
         return judge(made, known, windows) | {"evaluations": cost, "wall": time.perf_counter() - begun}
 

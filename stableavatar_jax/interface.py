@@ -80,8 +80,8 @@ class Model:
         sound = _sound_file(audio, rate)
         inputs = config.inputs
         job = Job(
-            picture=_picture(image), samples=media.read_sound(sound) if isinstance(sound, Path)
-            else media.read_sound(Path("audio"), data=sound),
+            picture=_picture(image),
+            sound=media.SoundFile(sound) if isinstance(sound, Path) else media.SoundFile(Path("audio"), sound),
             prompt=inputs.prompt, negative_prompt=inputs.negative_prompt, seed=inputs.seed,
             frame=config.frame, denoising=config.denoising,
         )  # fmt: skip
@@ -100,7 +100,7 @@ class Video:
 
     def __len__(self) -> int:
         """Number of frames."""
-        return self._job.timeline.frames
+        return self._job.known.frames
 
     @property
     def fps(self) -> float:
@@ -124,7 +124,7 @@ class Video:
 
     def _prepared(self) -> Job:
         """The job, with its latents where they are all finished."""
-        if sum(map(len, self._latents)) < self._job.timeline.windows.frames:
+        if sum(map(len, self._latents)) < self._job.known.windows.frames:
             self._latents = []
             return self._job
         return dataclasses.replace(self._job, latents=np.concatenate(self._latents))

@@ -19,6 +19,7 @@ from stableavatar_jax.plan import cost as plan
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import change
 from stableavatar_jax.sampling.plain import Stretch, make_sweep
+from stableavatar_jax.sampling.program import Own
 from stableavatar_jax.sampling.timeline import timeline
 from stableavatar_jax.sampling.velocity import Shared, make_velocity
 
@@ -77,8 +78,9 @@ def test_memory_is_near_what_the_compiler_needs():
     kept = shape(jax.eval_shape(lambda z: solvers.init(solver, z), z).shape, "float32")
     sweep = make_sweep(make_velocity(dit, config.denoising.guided()), solver, config.denoising.windows)
     number = shape((), jnp.int32)
+    own = Own(shape((1, 1, 21, 15, c.dim), "float32"), shape((1, 1), jnp.int32))
     compiled = sweep.lower(
-        Stretch(z, kept), tail, tail, number, number, number, shared, shape((1, 1, 21, 15, c.dim), "float32")
+        Stretch(z, kept), tail, tail, number, number, number, shared, own
     ).compile()
     need = compiled.memory_analysis()
     actual = need.argument_size_in_bytes + need.temp_size_in_bytes

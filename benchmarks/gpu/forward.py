@@ -15,7 +15,8 @@ from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.frames import IMAGE_TOKENS
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.models.flops import dit_flops
-from stableavatar_jax.sampling.velocity import make_velocity, prepare
+from stableavatar_jax.sampling.program import Own
+from stableavatar_jax.sampling.velocity import make_velocity, share, slots
 from stableavatar_jax.sharding import initialise
 
 AUDIO_TOKENS = 161
@@ -42,14 +43,17 @@ def main(size: Size, rows: Rows) -> None:
     plain = None
     for name, compute in ways.items():
         dit = DiT(c, compute)
-        shared, sound = prepare(dit, params, conditions(size))
-        inputs = shared, sound[:1], z, jnp.full((1,), 500.0)
+        given = conditions(size)
+        assert given.audio is not None
+        sound = slots(dit, params, given.audio[0], size.latents[0])
+        own = Own(sound[None], jnp.zeros(1, jnp.int32))
+        inputs = share(dit, params, given, given.audio.shape[1]), own, z, jnp.full((1,), 500.0)
         for guide, audios in ((guidance.none(), 1), (guidance.audio_native(), 2)):
             branches = len(guide.branches)
             velocity = jax.jit(make_velocity(dit, guide), compiler_options=compiler_options(compute.platform))
             compiled = velocity.lower(*inputs).compile()
             ms = milliseconds(functools.partial(compiled, *inputs), jax.block_until_ready, size.repeats)
-            work = dit_flops(c, size.latents, branches=branches, audios=audios, slot=sound.shape[2])
+            work = dit_flops(c, size.latents, branches=branches, audios=audios, slot=sound.shape[1])
             more: dict[str, object] = {"temporaries_gib": temporaries(compiled)}
             if branches == 1:
                 v = compiled(*inputs).astype(jnp.float32)

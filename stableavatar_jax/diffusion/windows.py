@@ -70,8 +70,9 @@ class WindowConfig:
     """Weights over the shared frames."""
     first_fused_step: int = 0
     """Before this step the later window overwrites the shared frames (the release: 1)."""
-    rows: int = 1
-    """Windows evaluated at once: more memory, fewer and larger evaluations."""
+    rows: int | None = None
+    """Windows evaluated at once: more memory, fewer and larger evaluations (default: 1 in the plain order; in the
+    wavefront as many as the device's memory and a tenth of waste allow)."""
     batches: int = 4
     """Micro-batches of `rows` windows one call of the program runs; fewer give finer progress, never other values."""
 
@@ -80,8 +81,21 @@ class WindowConfig:
         return WindowPlan(frames, self.window, self.overlap)
 
     @property
+    def stride(self) -> int:
+        """Latent frames from one window's start to the next one's."""
+        return self.window - self.overlap
+
+    def padded(self, count: int) -> int:
+        """Latent frames that so many windows cover."""
+        return self.window + (count - 1) * self.stride
+
+    @property
+    def at_once(self) -> int:
+        """Windows evaluated at once."""
+        return self.rows or 1
+
+    @property
     def stretch(self) -> tuple[int, int]:
         """Micro-batches and windows of one call; its frames reach at least as far as a tail."""
-        stride = self.plan(1).stride
-        batches = max(self.batches, math.ceil(self.overlap / (stride * self.rows)))
-        return batches, batches * self.rows
+        batches = max(self.batches, math.ceil(self.overlap / (self.stride * self.at_once)))
+        return batches, batches * self.at_once

@@ -27,19 +27,20 @@ class Conditions:
     """The picture's tokens."""
     reference: Float[np.ndarray, "F H W Y"]
     """Mask and latents of the picture as the first frame of a window, the same for every window."""
-    audio: Float[np.ndarray, "windows A V"]
-    """Features of each window's sound."""
+    audio: Float[np.ndarray, "windows A V"] | None = None
+    """Features of each window's sound; None where it is encoded when it is needed."""
 
 
 def save_conditions(path: Path, conditions: Conditions, about: dict[str, Any]) -> None:
     """Write conditions as safetensors; `about` says what video they are for. Raises Mistake where that fails."""
-    tensors = {each.name: lazy(getattr(conditions, each.name)) for each in fields(Conditions)}
+    given = {each.name: getattr(conditions, each.name) for each in fields(Conditions)}
+    tensors = {name: lazy(array) for name, array in given.items() if array is not None}
     with whole(path, space=sum(tensor.nbytes for tensor in tensors.values())) as partial:
         write_safetensors(partial, tensors, {key: json.dumps(value) for key, value in about.items()})
 
 
 def load_conditions(path: Path, about: dict[str, Any]) -> Conditions:
-    """Conditions from a file; raises Mistake where it is not one, or was made for another video."""
+    """Conditions from a file, mapped; raises Mistake where it is not one, or was made for another video."""
     again = "make it again with --save-conditions"
     if not path.is_file():
         raise Mistake(f"{path}: no such file; {again}")
@@ -49,7 +50,7 @@ def load_conditions(path: Path, about: dict[str, Any]) -> Conditions:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise Mistake(f"{path}: no readable safetensors file ({error}); {again}") from None
-    if arrays.keys() != {each.name for each in fields(Conditions)}:
+    if arrays.keys() | {"audio"} != {each.name for each in fields(Conditions)}:
         raise Mistake(f"{path}: a safetensors file, but not of conditions; {again}")
     for key, value in about.items():
         if made_for.get(key) != value:

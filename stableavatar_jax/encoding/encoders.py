@@ -5,7 +5,7 @@ The text encoder alone is 11 GB, so no two encoders are in memory at once, and n
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,8 @@ import numpy as np
 
 from stableavatar_jax.checkpoint import Parts
 from stableavatar_jax.compiling import compiler_options
-from stableavatar_jax.diffusion.windows import WindowConfig, WindowPlan
-from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.encoding.reference import LatentEncoder, encode_reference
-from stableavatar_jax.encoding.stream import window_sounds
 from stableavatar_jax.encoding.tokens import tokenize
-from stableavatar_jax.media import Samples
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.wav2vec2 import Wav2Vec2
 from stableavatar_jax.shapes import Bool, Float
@@ -62,45 +58,29 @@ class Encoders:
         features = [np.asarray(apply({"params": params}, jnp.asarray(ids[i]), jnp.asarray(mask[i]))) for i in parts]
         return np.where(mask[..., None], np.concatenate(features).astype(np.float32), 0), mask
 
-    def image(self, picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "I G"]:
-        """The picture's tokens, from values in -1..1."""
+    def images(self, pictures: Iterable[Float[np.ndarray, "H W 3"]]) -> list[Float[np.ndarray, "I G"]]:
+        """The tokens of each picture, from values in -1..1."""
         module, params = self._load("clip_vision", self.picture_dtype)
-        return np.asarray(jitted(module)({"params": params}, jnp.asarray(picture)[None])[0], np.float32)
+        apply = jitted(module)
+        return [np.asarray(apply({"params": params}, jnp.asarray(each)[None])[0], np.float32) for each in pictures]
 
-    def reference(self, picture: Float[np.ndarray, "H W 3"], latent_frames: int) -> Float[np.ndarray, "F h w Y"]:
-        """The input that every window gets of the picture (`encode_reference`), from values in -1..1."""
+    def references(
+        self, pictures: Iterable[Float[np.ndarray, "H W 3"]], latent_frames: int
+    ) -> list[Float[np.ndarray, "F h w Y"]]:
+        """The input that every window gets of each picture (`encode_reference`), from values in -1..1."""
         encoder = LatentEncoder(*self._load("vae", self.picture_dtype))
-        return encode_reference(encoder, picture, latent_frames, self.model.after_picture)
+        return [encode_reference(encoder, each, latent_frames, self.model.after_picture) for each in pictures]
 
     def sound(self) -> "SoundEncoder":
         """The audio encoder, loaded: it stays as long as the result is held."""
         return SoundEncoder(*self._load("wav2vec2"))
-
-    def conditions(
-        self,
-        picture: Float[np.ndarray, "H W 3"],
-        samples: Float[np.ndarray, "S"],
-        prompts: list[str],
-        plan: WindowPlan,
-        fps: float,
-    ) -> Conditions:
-        """All conditions of a video, from a fitted picture, 16 kHz sound, and prompt and negative prompt."""
-        text, text_mask = self.text(prompts)
-        windows = WindowConfig(window=plan.window, overlap=plan.overlap)
-        return Conditions(
-            text=text,
-            text_mask=text_mask,
-            image=self.image(picture),
-            audio=self.sound()(window_sounds(Samples(samples), windows, fps)),
-            reference=self.reference(picture, plan.window),
-        )
 
 
 class SoundEncoder:
     """The audio encoder, given windows a fixed number at a time: one compiled program, however many windows there are.
 
     >>> encode = encoders.sound()
-    >>> features = encode(sounds)
+    >>> for features in encode(sounds): ...
     """
 
     def __init__(self, module: Wav2Vec2, params: Any):
@@ -108,15 +88,19 @@ class SoundEncoder:
         """Windows that are encoded at once; fewer are filled up with silence, and take as long."""
         self._apply, self._params = jitted(module), params
 
-    def __call__(self, sounds: Iterable[Float[np.ndarray, "S"]]) -> Float[np.ndarray, "windows A V"]:
-        """Features of each window's normalised sound, float32; all windows have one length."""
-        coming, features = iter(sounds), []
-        while group := list(itertools.islice(coming, self.rows)):
-            batch = np.zeros((self.rows, *group[0].shape), np.float32)
+    def __call__(
+        self, sounds: Iterable[Float[np.ndarray, "S"]], *, at_once: int | None = None
+    ) -> Iterator[Float[np.ndarray, "A V"]]:
+        """Features of each window's normalised sound, float32, one after another; all windows have one length.
+
+        `at_once` windows are waited for before they are encoded, by default as many as fill the device.
+        """
+        coming, rows = iter(sounds), at_once or self.rows
+        while group := list(itertools.islice(coming, rows)):
+            batch = np.zeros((rows, *group[0].shape), np.float32)
             batch[: len(group)] = group
             made = self._apply({"params": self._params}, batch)
-            features.append(np.asarray(made, np.float32)[: len(group)])
-        return np.concatenate(features)
+            yield from np.asarray(made, np.float32)[: len(group)]
 
 
 @functools.lru_cache(maxsize=16)

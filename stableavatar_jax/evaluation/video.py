@@ -11,6 +11,7 @@ from PIL import Image
 
 from stableavatar_jax.checkpoint import check_params, load_part
 from stableavatar_jax.config import read_config
+from stableavatar_jax.media import Samples
 from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.sampling.avatar import open_avatar
@@ -27,7 +28,7 @@ def talk(config: SampleConfig, picture: Image.Image, samples: Float[np.ndarray, 
     """The frames of a talking video to 16 kHz sound, at the model's own size. Raises Mistake as `video.frames`."""
     config = change(config, enlarge=1)
     job = Job(
-        picture=picture, samples=samples, prompt=prompt, negative_prompt=config.inputs.negative_prompt,
+        picture=picture, sound=Samples(samples), prompt=prompt, negative_prompt=config.inputs.negative_prompt,
         seed=config.inputs.seed, frame=config.frame, denoising=config.denoising,
     )  # fmt: skip
     return np.concatenate(list(frames(job, open_avatar(config))))

@@ -119,6 +119,11 @@ class LiveSound:
         """How many samples it has; None while the stream has not ended."""
         return self._samples
 
+    @property
+    def read(self) -> int:
+        """Samples that came so far."""
+        return self._read_bytes // SAMPLE_BYTES
+
     def blocks(self) -> Iterator[Float[np.ndarray, "_"]]:
         """The sound from its beginning; a block is given as soon as it is there.
 

@@ -1,19 +1,21 @@
 """The cost of a run, estimated before it starts: windows, evaluations, operations, memory, time."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from stableavatar_jax.diffusion.order import reach, work
 from stableavatar_jax.diffusion.windows import WindowPlan
 from stableavatar_jax.frames import IMAGE_TOKENS, SAMPLE_RATE, video_frames
 from stableavatar_jax.models.attention import KEY_CHUNK, QUERY_CHUNK
 from stableavatar_jax.models.audio_adapter import slot_indices
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
 from stableavatar_jax.models.flops import decoder_flops, dit_flops
-from stableavatar_jax.sampling.config import SampleConfig
-from stableavatar_jax.sampling.timeline import Timeline
+from stableavatar_jax.sampling.config import Denoising, SampleConfig
+from stableavatar_jax.sampling.timeline import Timeline, timeline
 from stableavatar_jax.words import count, duration
 
 SHARES = {"encoding": 0.4, "denoising": 0.6, "decoding": 0.4}
@@ -40,6 +42,10 @@ class Plan:
     """Bytes of weights that each stage reads."""
     memory: dict[str, float]
     """Bytes each stage needs; the largest counts, as stages follow one another."""
+
+
+USABLE = 0.85
+"""Share of a device's memory that is planned with."""
 
 
 def plan(config: SampleConfig, time: Timeline) -> Plan:
@@ -122,20 +128,56 @@ def _memory(
     c = model.dit
     rows, columns = config.frame.latent_size
     tokens = windows.window * rows * columns // (c.patch[0] * c.patch[1] * c.patch[2])
-    alive = config.denoising.windows.rows * branches
     keys = (2 * c.text_len + IMAGE_TOKENS) * c.dim * 2 * c.layers
-    tiles = 4 * c.heads * QUERY_CHUNK * KEY_CHUNK  # float32 scores of one tile of attention
-    latents = 4 * c.out_channels * rows * columns * windows.padded * (2 if config.denoising.solver == "euler" else 5)
-    sound = windows.count * windows.window * slot * c.dim
-    work = alive * tokens * (6 * c.dim + c.ffn_dim)
-    denoise = size * (weights["dit"] + keys + sound + work) + alive * tiles + latents
+    held, heard = _held(config.denoising, windows)
+    latents = 4 * c.out_channels * rows * columns * held * (2 if config.denoising.solver == "euler" else 5)
+    sound = heard * windows.window * slot * c.dim
+    work = config.denoising.windows.at_once * _row(config, tokens, branches)
+    denoise = size * (weights["dit"] + keys + sound) + work + latents
     pixels = config.frame.height * config.frame.width
+    # The decoder's cache and what it works on: 2 frames before each of its convolutions at full resolution.
+    decode = 4 * (weights["vae"] + 50 * model.vae.dim * pixels)
+    if config.denoising.order == "wavefront":  # sound is encoded and latents are decoded while it denoises
+        denoise += decode + 4 * weights["wav2vec2"]
     return {
         "text encoder": float(size * loading["umt5"]),
         "transformer": float(max(denoise, size * loading["dit"])),
-        # The decoder's cache and what it works on: 2 frames before each of its convolutions at full resolution.
-        "decoder": float(4 * (weights["vae"] + 50 * model.vae.dim * pixels)),
+        "decoder": float(decode),
     }
+
+
+def _row(config: SampleConfig, tokens: int, branches: int) -> int:
+    """Bytes that a window takes while it passes the transformer, all its branches together."""
+    c, size = config.model.dit, jnp.dtype(config.weights.dtype).itemsize
+    tiles = 4 * c.heads * QUERY_CHUNK * KEY_CHUNK  # float32 scores of one tile of attention
+    return branches * (size * tokens * (6 * c.dim + c.ffn_dim) + tiles)
+
+
+def _held(denoising: Denoising, windows: WindowPlan) -> tuple[int, int]:
+    """Latent frames, and windows' sounds, that an order holds: those of the video, or of the line."""
+    if denoising.order != "wavefront":
+        return windows.padded, windows.count
+    meet = reach(windows.window, windows.overlap)
+    return meet * denoising.steps * windows.stride, meet * (denoising.steps - 1) + 1
+
+
+def settled(config: SampleConfig, *windows: int | None) -> SampleConfig:
+    """A config with the order of denoising, and the rows that the first device has room for beside all else.
+
+    `windows` are the numbers of windows of its videos (`Denoising.settled`). A CPU, which works on rows one after
+    another, gets one.
+    """
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    rows = 1
+    if limit:
+        denoising = dataclasses.replace(config.denoising, order="wavefront")
+        whole = dataclasses.replace(config, denoising=denoising)
+        cost = plan(whole, timeline(SAMPLE_RATE, config.frame.fps, denoising.windows))
+        c, (height, width) = config.model.dit, config.frame.latent_size
+        tokens = denoising.windows.window * height * width // (c.patch[0] * c.patch[1] * c.patch[2])
+        row = _row(config, tokens, len(denoising.guided().branches))
+        rows = max(1, 1 + int((USABLE * limit - cost.memory["transformer"]) // row))
+    return dataclasses.replace(config, denoising=config.denoising.settled(*windows, most_rows=rows))
 
 
 def matrix_speed(dtype: str, size: int = 2048) -> float:
@@ -151,13 +193,27 @@ def matrix_speed(dtype: str, size: int = 2048) -> float:
     return 2.0 * size**3 / min(times)
 
 
-def describe(config: SampleConfig, cost: Plan, speed: float) -> str:
-    """The plan in words, with the time on this machine at such a speed (`seconds`)."""
+def _order(denoising: Denoising, windows: WindowPlan) -> str:
+    if denoising.order != "wavefront":
+        return "plain: all windows of a step, then the next step; frames are made when the last step is done"
+    meet, rows = reach(windows.window, windows.overlap), denoising.windows.at_once
+    cost = work([windows.count], meet, denoising.steps, rows)
+    return (
+        f"wavefront: every step on a window of its own, in memory that no length adds to; {count(rows, 'row')} at "
+        f"once, {cost.waste:.3g} evaluated for each needed; the first frames after {cost.before_first} of them"
+    )
+
+
+def describe(config: SampleConfig, cost: Plan, speed: float, *, live: bool = False) -> str:
+    """The plan in words, with the time on this machine at such a speed (`seconds`); of a `live` sound, the plan of a
+    minute of it.
+    """
     time, frame, steps = cost.time, config.frame, config.denoising.steps
     windows, branches = time.windows, len(config.denoising.guided().branches)
     device = jax.devices()[0]
     each = seconds(config, cost, speed, device.platform)
-    lines = [
+    lines = ["live      the sound comes while the video is made; the figures are those of a minute"] if live else []
+    lines += [
         f"video     {count(time.frames, 'frame')}, {time.seconds:.2f} s at {time.fps:g} frames/s, "
         f"{frame.height}x{frame.width}" + (f", enlarged {frame.enlarge} times" if frame.enlarge > 1 else "")
     ]
@@ -168,6 +224,7 @@ def describe(config: SampleConfig, cost: Plan, speed: float) -> str:
             f"for {count(windows.frames, 'latent frame')}",
             f"work      {count(cost.evaluations, 'evaluation')} = {count(windows.count, 'window')} x "
             f"{count(steps, 'step')} x {count(branches, 'branch')}, {cost.operations['denoising'] / 1e15:.3g} PFLOP",
+            f"order     {_order(config.denoising, windows)}",
         ]
     largest = max(memory, key=lambda name: memory[name])
     return "\n".join(

@@ -1,7 +1,6 @@
 """The command that makes a talking video: `python sample.py`, or `stableavatar-sample` where it is installed."""
 
 import dataclasses
-import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +10,9 @@ from stableavatar_jax import commands
 from stableavatar_jax.options import peek
 from stableavatar_jax.sampling.config import SampleConfig, with_defaults
 from stableavatar_jax.sampling.paths import check_given, check_written
+
+A_MINUTE = 60 * 16000
+"""Samples of what a live sound's plan is made for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,35 +34,40 @@ def run(config: SampleConfig) -> None:
     from stableavatar_jax import startup
     from stableavatar_jax.compiling import keep_compiled
     from stableavatar_jax.encoding.conditions import save_conditions
+    from stableavatar_jax.media import LiveSound
     from stableavatar_jax.plan import cost
     from stableavatar_jax.sampling.avatar import open_avatar
+    from stableavatar_jax.sampling.deliver import deliver
     from stableavatar_jax.sampling.job import about, open_job
-    from stableavatar_jax.sampling.latents import kept
+    from stableavatar_jax.sampling.live import Lag
     from stableavatar_jax.sampling.loras import read_loras
     from stableavatar_jax.sampling.progress import Bars, both, ending, first_step
-    from stableavatar_jax.sampling.video import write
+    from stableavatar_jax.sampling.restart import discard
+    from stableavatar_jax.sampling.timeline import timeline
 
     startup.watch()
     keep_compiled()
     keeping = config.keeping
     avatar = open_avatar(config, read_loras(config.weights.lora))
     config = dataclasses.replace(config, model=avatar.model)
+    if keeping.restart:
+        discard(keeping.output)
     job = open_job(config)
     if keeping.save_conditions:
         with Bars() as bars:
-            save_conditions(keeping.save_conditions, avatar.conditions(job, bars), about(job))
+            save_conditions(keeping.save_conditions, avatar.conditions([job], bars, sound=True)[0], about(job))
         return print(keeping.save_conditions)
-    check_written(config, job.timeline.frames, job.timeline.windows.frames)
-    print(cost.describe(config, cost.plan(config, job.timeline), cost.matrix_speed(config.weights.dtype)), flush=True)
-    make = functools.partial(write, keeping.output, job, avatar, sound=config.inputs.audio, crf=keeping.crf)
-    if config.inputs.decode_only:
-        with Bars() as bars:
-            make(tell=bars)
-    else:
-        shape = (job.timeline.windows.frames, *config.frame.latent_size, config.model.vae.z_dim)
-        with kept(keeping.latents, keeping.output, shape) as keep, Bars() as bars:
-            make(tell=both(keep, bars, first_step()))
-    return print(ending(keeping.output, job.timeline.seconds, time.perf_counter() - begun))
+    live = job.windows is None
+    time_planned = timeline(A_MINUTE, config.frame.fps, config.denoising.windows) if live else job.known
+    config = cost.settled(config, job.windows)
+    job = dataclasses.replace(job, denoising=config.denoising)
+    check_written(config, time_planned.frames, time_planned.windows.frames)
+    speed = cost.matrix_speed(config.weights.dtype)
+    print(cost.describe(config, cost.plan(config, time_planned), speed, live=live), flush=True)
+    with Bars() as bars:
+        lag = Lag(job.sound, config.frame.fps) if isinstance(job.sound, LiveSound) else None
+        deliver(config, job, avatar, both(bars, first_step(), *([lag] if lag else [])))
+    return print(*filter(None, (lag, ending(keeping.output, job.known.seconds, time.perf_counter() - begun))), sep="\n")
 
 
 if __name__ == "__main__":

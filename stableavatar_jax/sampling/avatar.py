@@ -4,7 +4,8 @@ Compiled programs are kept as long as the process lives, by what they are compil
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from stableavatar_jax.config import read_config
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import frame_noise
 from stableavatar_jax.encoding.conditions import Conditions
-from stableavatar_jax.encoding.encoders import Encoders
+from stableavatar_jax.encoding.encoders import Encoders, SoundEncoder
+from stableavatar_jax.encoding.stream import window_sounds
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.frames import SAMPLE_RATE, video_frames
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.compute import Attention
@@ -29,11 +32,19 @@ from stableavatar_jax.sampling.decode import decode
 from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.sampling.paths import MAKE_ONE
 from stableavatar_jax.sampling.plain import make_plain
-from stableavatar_jax.sampling.progress import Encoding, Tell, silent
-from stableavatar_jax.sampling.velocity import make_velocity, prepare
+from stableavatar_jax.sampling.program import Block, Order, Source
+from stableavatar_jax.sampling.progress import Encoding, Finished, State, Tell, silent
+from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
+from stableavatar_jax.sampling.wavefront import make_wavefront
 from stableavatar_jax.shapes import Float, UInt8
 
-ENCODERS = 4
+ENCODERS = ("umt5", "clip_vision", "vae", "wav2vec2")
+"""In the order in which they run."""
+Features = Callable[[int], Iterator[Float[np.ndarray, "A V"]]]
+"""`features(first)`: of each window's sound, from one window on, as it comes."""
+
+
+noise = jax.jit(frame_noise, static_argnums=(2, 3))
 
 
 class Avatar:
@@ -59,32 +70,83 @@ class Avatar:
         self.transformer: tuple[DiT, Any] | None = None
         """The transformer and its weights, where they are not the directory's."""
 
-    def conditions(self, job: Job, tell: Tell = silent) -> Conditions:
-        """What the encoders make of a job, one after another; a job that has conditions keeps them."""
-        if job.conditions is not None:
-            return job.conditions
-        done = iter(range(ENCODERS))
-        report = lambda name: tell(Encoding(name, next(done), ENCODERS))  # noqa: E731
-        encoders = Encoders(self.parts, self.dtype, self.picture_dtype, report)
-        time, prompts = job.timeline, [job.prompt, job.negative_prompt]
-        return encoders.conditions(job.fitted(), job.samples, prompts, time.windows, time.fps)
+    def conditions(self, jobs: Sequence[Job], tell: Tell = silent, *, sound: bool = False) -> list[Conditions]:
+        """What the encoders make of jobs, each encoder loaded once; a job that has conditions keeps them.
 
-    def latents(self, job: Job, tell: Tell = silent) -> Iterator[Float[np.ndarray, "n H W C"]]:
-        """Finished latents in the order of the video, float32. Raises Mistake for a velocity that is not finite."""
-        conditions = self.conditions(job, tell)
+        Sound is encoded when it is needed, or here with `sound`.
+        """
+        new = [job for job in jobs if job.conditions is None]
+        made = iter(self._encode(new, self._encoders(tell), sound) if new else [])
+        return [job.conditions or next(made) for job in jobs]
+
+    def _encoders(self, tell: Tell) -> Encoders:
+        report = lambda name: tell(Encoding(name, ENCODERS.index(name), len(ENCODERS)))  # noqa: E731
+        return Encoders(self.parts, self.dtype, self.picture_dtype, report)
+
+    def _encode(self, jobs: Sequence[Job], encoders: Encoders, sound: bool) -> list[Conditions]:
+        prompts = list(dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative_prompt)))
+        text, mask = encoders.text(prompts)
+        pictures = [job.fitted() for job in jobs]
+        images = encoders.images(pictures)
+        references = encoders.references(pictures, jobs[0].denoising.windows.window)
+        own = [[prompts.index(job.prompt), prompts.index(job.negative_prompt)] for job in jobs]
+        encode = encoders.sound() if sound else None
+        audio = [np.stack(list(encode(_sounds(job)))) if encode else None for job in jobs]
+        made = zip(own, images, references, audio, strict=True)
+        return [Conditions(text=text[o], text_mask=mask[o], image=i, reference=r, audio=a) for o, i, r, a in made]
+
+    def denoise(self, jobs: Sequence[Job], tell: Tell = silent, state: State | None = None) -> Iterator[Block]:
+        """Finished latents of jobs that are denoised alike, each job's in the order of its video and cut to its length.
+
+        A Mistake in their place ends one job. With the `state` of a `Standing` event a single job is taken up again.
+        """
+        denoising = jobs[0].denoising.settled(*(job.windows for job in jobs))
+        conditions = self.conditions(jobs, tell)
+        encoded = all(each.audio is not None for each in conditions)
+        encode = None if encoded else self._encoders(tell).sound()
+        features = [_features(job, each.audio, encode) for job, each in zip(jobs, conditions, strict=True)]
+        if denoising.order == "plain":  # it needs all of them at every step, and the encoder may go
+            features = [_kept(list(each(0))) for each in features]
         dit, params = self._load_transformer()
-        windows, shape = job.timeline.windows, (*job.frame.latent_size, dit.config.out_channels)
-        z = frame_noise(jax.random.key(job.seed), 0, windows.padded, shape)
-        finished = denoiser(dit, job.denoising)(z, *prepare(dit, params, conditions), windows.frames, tell)
-        del conditions, params, z  # what the loop no longer needs may go while the latents are decoded
-        yield from finished
+        sources = [self._source(*each, dit, params) for each in zip(jobs, conditions, features, strict=True)]
+        blocks = denoiser(dit, denoising)(sources, tell, state)
+        del conditions, encode, features, params, sources  # what is no longer needed goes while latents are decoded
+        for video, start, z in blocks:
+            time = jobs[video].timeline  # of a live sound it is known by the time that the last window is finished
+            if isinstance(z, Mistake) or time is None or len(z := z[: max(0, time.windows.frames - start)]):
+                yield Block(video, start, z)
+
+    def _source(self, job: Job, conditions: Conditions, features: Features, dit: DiT, params: Any) -> Source:
+        """A job as its windows come into the denoising loop."""
+        window, shape = job.denoising.windows.window, (*job.frame.latent_size, dit.config.out_channels)
+        samples = round(video_frames(window) * SAMPLE_RATE / job.frame.fps)
+        audio = conditions.audio
+        tokens = self.model.wav2vec2.output_length(samples) if audio is None else audio.shape[1]
+        key = jax.random.key(job.seed)
+        return Source(
+            noise=lambda start, count: noise(key, start, count, shape),
+            sounds=lambda first: (slots(dit, params, each, window) for each in features(first)),
+            windows=job.windows,
+            shared=share(dit, params, conditions, tokens),
+        )
+
+    def latents(
+        self, job: Job, tell: Tell = silent, state: State | None = None
+    ) -> Iterator[Float[np.ndarray, "n H W C"]]:
+        """Finished latents in the order of the video, float32. Raises Mistake for a velocity that is not finite."""
+        for _, start, z in self.denoise([job], tell, state):
+            if isinstance(z, Mistake):
+                raise z
+            tell(Finished(start, z))
+            yield z
 
     def decode(
-        self, latents: Iterable[Float[np.ndarray, "_ H W C"]], job: Job, tell: Tell = silent
+        self, latents: Iterable[Float[np.ndarray, "_ H W C"]], job: Job, tell: Tell = silent, *, begin: int = 0
     ) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
-        """The frames of finished latents, enlarged where the job says so."""
+        """The frames of finished latents, enlarged where the job says so (see `decode`)."""
         vae, params = self.parts.load("vae", self.picture_dtype)
-        for frames in decode(vae, params, latents, job.timeline.frames, tell):
+        length = lambda: job.timeline.frames if job.timeline else None  # noqa: E731
+        for frames in decode(vae, params, latents, length, tell, begin):
             yield media.enlarge(frames, job.frame.enlarge)
 
     @property
@@ -131,8 +193,26 @@ def open_avatar(config: SampleConfig, loras: Sequence[tuple[Path, Any, float]] =
     )  # fmt: skip
 
 
+def _sounds(job: Job) -> Iterator[Float[np.ndarray, "S"]]:
+    return window_sounds(job.sound, job.denoising.windows, job.frame.fps)
+
+
+def _features(job: Job, audio: Float[np.ndarray, "windows A V"] | None, encode: SoundEncoder | None) -> Features:
+    if audio is not None:
+        return lambda first: iter(audio[first:])
+    assert encode is not None
+    at_once = 1 if job.windows is None else None  # what comes live is not waited for
+    return lambda first: encode(itertools.islice(_sounds(job), first, None), at_once=at_once)
+
+
+def _kept(features: list[Float[np.ndarray, "A V"]]) -> Features:
+    return lambda first: iter(features[first:])
+
+
 @functools.lru_cache(maxsize=16)
-def denoiser(dit: DiT, denoising: Denoising) -> Any:
-    """The denoising loop for a transformer and a way of denoising (`plain.make_plain`), compiled when first called."""
+def denoiser(dit: DiT, denoising: Denoising) -> Order:
+    """The denoising loop for a transformer and a settled way of denoising, compiled when first called."""
     solver = solvers.solver(denoising.solver, denoising.steps, denoising.shift)
-    return make_plain(make_velocity(dit, denoising.guided()), solver, denoising.windows, dit.compute.platform)
+    make = {"plain": make_plain, "wavefront": make_wavefront}[denoising.order]
+    velocity = make_velocity(dit, denoising.guided())
+    return make(velocity, solver, denoising.windows, dit.compute.platform, join)

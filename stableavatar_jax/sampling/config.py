@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stableavatar_jax.config import read_config, write_config
+from stableavatar_jax.diffusion import order
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT
@@ -33,7 +34,8 @@ class Inputs:
     image: Path | None = None
     """Picture of the person, cartoon or animal (required); any format Pillow reads."""
     audio: Path | None = None
-    """Recording to speak or sing (required); any sound or video file. The video is as long as the recording."""
+    """Recording to speak or sing (required); any sound or video file. The video is as long as the recording. `-` reads
+    live sound from standard input: signed 16-bit little-endian mono samples at 16 kHz, until it ends."""
     prompt: str = "A person talks to the camera."
     """What happens in the video."""
     negative_prompt: str = NEGATIVE_PROMPT
@@ -59,6 +61,8 @@ class Keeping:
     """Quality of the H.264 stream: lower is better and larger."""
     latents: Path | None = None
     """Keep the finished latents in this .npy file, for --decode-only."""
+    restart: bool = False
+    """Throw away what an interrupted run of the same output left, instead of going on with it."""
     save_conditions: Path | None = None
     """Write the features of picture, recording and prompt to this safetensors file, and stop."""
 
@@ -136,6 +140,10 @@ class Denoising:
     """cfg: strength away from the velocity without audio."""
     cfg_null: Literal["dropped", "silence"] = "dropped"
     """cfg: what stands for no audio: no refined audio (1.3B release), or the adapter on silence (14B release)."""
+    order: Literal["auto", "plain", "wavefront"] = "auto"
+    """`plain` takes a step on the whole video, then the next; `wavefront` has each step at work on a window of its own,
+    in memory that does not grow with the video, and finishes frames from the start. `auto` takes that for long
+    videos."""
     windows: Flat[WindowConfig] = field(default_factory=WindowConfig)
     """How the video is cut into windows and fused."""
 
@@ -145,6 +153,22 @@ class Denoising:
         for name in ("w1", "w2", "text_scale", "audio_scale"):
             _check(name, value := getattr(self, name), abs(value) < float("inf"), "a finite number")
         _ = self.windows.plan(1)  # an impossible overlap is refused here
+
+    def settled(self, *windows: int | None, most_rows: int = 1) -> "Denoising":
+        """With the order and the rows that are taken for videos of so many windows (None: it is not known yet).
+
+        Wavefront is taken for videos of more windows than its line has places, and for several. Of its rows there are
+        as many as fit, up to `most_rows`, with no more waste than `order.MOST_WASTE`.
+        """
+        meet = order.reach(self.windows.window, self.windows.overlap)
+        places = meet * self.steps
+        long = any(count is None or count >= places for count in windows)
+        chosen = self.order if self.order != "auto" else "wavefront" if long or len(windows) > 1 else "plain"
+        rows = self.windows.rows
+        if rows is None and chosen == "wavefront":
+            counts = [10 * places if count is None else count for count in windows]
+            rows = order.widest(counts, meet, self.steps, most_rows)
+        return dataclasses.replace(self, order=chosen, windows=dataclasses.replace(self.windows, rows=rows or 1))
 
     def guided(self) -> "Guidance":
         """The guidance chosen, as branches and coefficients."""

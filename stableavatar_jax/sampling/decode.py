@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.frames import FRAMES_PER_LATENT
 from stableavatar_jax.media import postprocess
 from stableavatar_jax.models.vae import VAE
 from stableavatar_jax.sampling.progress import Decoded, Tell, silent
@@ -17,6 +18,11 @@ from stableavatar_jax.shapes import Array, Float, UInt8
 AT_ONCE = {"cpu": 1}
 """Latent frames of one call of the decoder, by platform; on an accelerator more of them fill it better."""
 AT_ONCE_ELSEWHERE = 2
+
+
+def at_once(platform: str) -> int:
+    """Latent frames of one call of the decoder on such devices."""
+    return AT_ONCE.get(platform, AT_ONCE_ELSEWHERE)
 
 
 @functools.lru_cache(maxsize=4)
@@ -31,20 +37,28 @@ def decoder(vae: VAE) -> Callable[..., tuple[Array, Any]]:
 
 
 def decode(
-    vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"]], frames: int, tell: Tell = silent
+    vae: VAE,
+    params: Any,
+    latents: Iterable[Float[np.ndarray, "_ H W C"]],
+    frames: Callable[[], int | None],
+    tell: Tell = silent,
+    begin: int = 0,
 ) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
     """The first `frames` frames of the video, as they come; peak memory does not depend on the length.
 
-    The first latent frame is one frame, every other four. The device works on the next ones while frames are taken
-    from it, and while whoever asked for them works on them.
+    The first latent frame is one frame, every other four. How many `frames` there are may be unknown (None) until the
+    last latents come. Where latents `begin` in the middle of the video, at a multiple of what one call decodes, frames
+    are right after as many as the decoder's reach. The device works on the next ones while frames are taken from it,
+    and while whoever asked for them works on them.
     """
-    done = 0
+    done = FRAMES_PER_LATENT * begin
     for made in _ahead(_chunks(vae, params, latents)):
-        video = np.asarray(made)[: frames - done]
+        video, length = np.asarray(made), frames()
+        video = video[: None if length is None else length - done]
         done += len(video)
-        tell(Decoded(done, frames))
+        tell(Decoded(done, length))
         yield video
-        if done >= frames:
+        if done == length:
             return
 
 
@@ -53,7 +67,7 @@ def _chunks(vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"
 
     The last call is filled up with its last latent frame: no frame depends on a later one.
     """
-    run, cache, count = decoder(vae), None, AT_ONCE.get(vae.compute.platform, AT_ONCE_ELSEWHERE)
+    run, cache, count = decoder(vae), None, at_once(vae.compute.platform)
     flat = itertools.chain.from_iterable(latents)
     group = list(itertools.islice(flat, 1))
     while group:

@@ -1,8 +1,8 @@
 """A job: everything that one video is made from, in memory."""
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from PIL import Image
 from stableavatar_jax import media
 from stableavatar_jax.encoding.conditions import Conditions, load_conditions
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.media import Recording
 from stableavatar_jax.sampling.config import NEGATIVE_PROMPT, Denoising, Frame, SampleConfig
 from stableavatar_jax.sampling.latents import read_latents
-from stableavatar_jax.sampling.paths import check_given
+from stableavatar_jax.sampling.paths import check_given, is_live, run_folder
 from stableavatar_jax.sampling.timeline import Timeline, timeline
 from stableavatar_jax.shapes import Float
 
@@ -22,8 +23,8 @@ from stableavatar_jax.shapes import Float
 class Job:
     """Picture, sound, prompt, and how to make a video of them."""
 
-    samples: Float[np.ndarray, "S"]
-    """Sound at 16 kHz."""
+    sound: Recording
+    """What is spoken."""
     picture: Image.Image | None = None
     """Not needed where conditions or latents are given."""
     prompt: str = ""
@@ -36,10 +37,23 @@ class Job:
     latents: Float[np.ndarray, "N H W C"] | None = None
     """Finished latents, which are only decoded."""
 
-    @cached_property
-    def timeline(self) -> Timeline:
-        """The geometry of the video."""
-        return timeline(len(self.samples), self.frame.fps, self.denoising.windows)
+    @property
+    def timeline(self) -> Timeline | None:
+        """The geometry of the video; None while a live sound goes on."""
+        samples = self.sound.samples
+        return None if samples is None else timeline(samples, self.frame.fps, self.denoising.windows)
+
+    @property
+    def windows(self) -> int | None:
+        """Number of windows; None while a live sound goes on."""
+        return self.timeline.windows.count if self.timeline else None
+
+    @property
+    def known(self) -> Timeline:
+        """The geometry of a video whose sound has ended."""
+        if (time := self.timeline) is None:
+            raise Mistake("the length of the video is unknown while its sound goes on; give a recording")
+        return time
 
     def fitted(self) -> Float[np.ndarray, "H W 3"]:
         """The picture at the size of the video, float32 in -1..1."""
@@ -54,8 +68,10 @@ def open_job(config: SampleConfig) -> Job:
     inputs, frame = config.inputs, config.frame
     check_given(config)
     assert inputs.audio is not None
+    live = is_live(inputs.audio)
+    kept = run_folder(config.keeping.output) / "sound.pcm"
     job = Job(
-        samples=media.read_sound(inputs.audio),
+        sound=media.LiveSound(sys.stdin.buffer, kept) if live else media.SoundFile(inputs.audio),
         picture=media.read_picture(inputs.image) if inputs.image else None,
         prompt=inputs.prompt, negative_prompt=inputs.negative_prompt, seed=inputs.seed,
         frame=frame, denoising=config.denoising,
@@ -63,16 +79,18 @@ def open_job(config: SampleConfig) -> Job:
     told: dict[str, Any] = {}
     if inputs.conditions:
         told["conditions"] = load_conditions(inputs.conditions, about(job))
+        if told["conditions"].audio is None:
+            raise Mistake(f"{inputs.conditions}: has no features of the sound; make it with --save-conditions")
     if inputs.decode_only:
-        shape = (job.timeline.windows.frames, *frame.latent_size, config.model.vae.z_dim)
+        shape = (job.known.windows.frames, *frame.latent_size, config.model.vae.z_dim)
         told["latents"] = read_latents(inputs.decode_only, shape)
     return dataclasses.replace(job, **told) if told else job
 
 
 def about(job: Job) -> dict[str, Any]:
     """What conditions are made for: the options that may not change between saving and using them."""
-    windows = job.timeline.windows
+    windows = job.denoising.windows
     return {
         "height": job.frame.height, "width": job.frame.width, "fps": job.frame.fps, "window": windows.window,
-        "overlap": windows.overlap, "audio": f"of {job.timeline.frames} frames",
+        "overlap": windows.overlap, "audio": f"of {job.known.frames} frames",
     }  # fmt: skip

@@ -1,12 +1,14 @@
 """What a command line reads and writes, looked at before anything is loaded or computed. Read without JAX."""
 
 import math
+import sys
 from pathlib import Path
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.inputs import check_directory, check_file, check_there
+from stableavatar_jax.locks import hidden
 from stableavatar_jax.sampling.config import SampleConfig
-from stableavatar_jax.whole import check_outputs, unused
+from stableavatar_jax.whole import check_outputs
 
 MAKE_ONE = "give a model directory, made by `python -m convert import`"
 BITS_PER_PIXEL = 0.2
@@ -24,11 +26,37 @@ def check_given(config: SampleConfig) -> None:
     if weights.checkpoint is not None:
         check_directory(weights.checkpoint, MAKE_ONE)
         check_file(weights.checkpoint / "config.json", MAKE_ONE)
+    if is_live(inputs.audio):
+        _check_live(config)
     for path in (inputs.image, inputs.audio, inputs.conditions, inputs.decode_only):
-        if path is not None:
+        if path is not None and not is_live(path):
             check_file(path)
     for option in weights.lora:
         check_there(split_scale(option)[0])
+
+
+def _check_live(config: SampleConfig) -> None:
+    """Raise Mistake for what cannot be with a sound whose end is not known."""
+    given = {
+        "--latents": config.keeping.latents, "--save-conditions": config.keeping.save_conditions,
+        "--conditions": config.inputs.conditions, "--decode-only": config.inputs.decode_only,
+        "--order plain": config.denoising.order == "plain",
+    }  # fmt: skip
+    for option, value in given.items():
+        if value:
+            raise Mistake(f"{option} needs a recording whose end is known; --audio - is a live sound")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise Mistake("--audio - reads signed 16-bit little-endian mono samples at 16 kHz: pipe them to standard input")
+
+
+def is_live(audio: Path | None) -> bool:
+    """Whether the sound comes on standard input while the video is made."""
+    return audio == Path("-")
+
+
+def run_folder(output: Path) -> Path:
+    """Where the run of an output lies until that is whole."""
+    return hidden(output, ".run")
 
 
 def split_scale(option: str) -> tuple[Path, float]:
@@ -60,14 +88,8 @@ def check_written(config: SampleConfig, frames: int = 0, latent_frames: int = 0)
     rows, columns = frame.latent_size
     sizes: list[tuple[Path | None, int]] = [(keeping.output, int(pixels * BITS_PER_PIXEL / 8))]
     if not config.inputs.decode_only:
-        latents = keeping.latents or latents_path(keeping.output)
-        sizes.append((latents, 4 * latent_frames * rows * columns * config.model.vae.z_dim))
+        sizes.append((keeping.latents, 4 * latent_frames * rows * columns * config.model.vae.z_dim))
     return check_outputs(*sizes, inputs=_read(config))
-
-
-def latents_path(output: Path) -> Path:
-    """Where the finished latents of a video lie until it is whole: a name beside it that nothing has."""
-    return unused(output.with_suffix(".latents.npy"))
 
 
 def _read(config: SampleConfig) -> list[Path | None]:

@@ -1,26 +1,90 @@
 """The denoising program: R windows, each at its own step, through the network, fusion and the solver.
 
-It knows neither the order in which windows are visited nor how long the video is: `plain.py` walks a video step by
-step with it.
+It knows neither the order in which windows are visited nor how long a video is. `plain.py` walks a video step by step
+with it, `wavefront.py` many steps at once.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.fusion import fuse, fusion_weights
 from stableavatar_jax.diffusion.solvers import Solver
 from stableavatar_jax.diffusion.windows import WindowConfig
-from stableavatar_jax.shapes import Array
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.shapes import Array, Float, Int
 
 VelocityFn = Callable[[Any, Any, Array, Array], Array]
-"""`velocity(shared, sound, z [R F H W C], t [R]) -> [R F H W C]`: the guided velocity of R windows.
+"""`velocity(shared, own, z [R F H W C], t [R]) -> [R F H W C]`: the guided velocity of R windows.
 
-`shared` is what all windows share (parameters, picture, text), `sound` what each has for itself, its arrays with a
-leading axis R; `t` is the network's time input, 1000 at noise."""
+`shared` is what the windows share (parameters, the videos' pictures and texts), `own` what each has for itself
+(`Own`); `t` is the network's time input, 1000 at noise."""
+
+
+class Own(NamedTuple):
+    """What R windows have for themselves."""
+
+    sound: Float[Array, "R ..."]
+    """Their sound, as the velocity reads it."""
+    video: Int[Array | np.ndarray, "R"]
+    """Place of each window's video among those that `shared` was made of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A video to be denoised, as an order takes it in."""
+
+    noise: Callable[[int, int], Float[Array, "count H W C"]]
+    """`noise(start, count)`: the noise of latent frames, float32, whichever of them are asked for together."""
+    sounds: Callable[[int], Iterator[Float[Array, "..."]]]
+    """`sounds(first)`: the sound of each window from number `first` on, from left to right, as it comes."""
+    windows: int | None = None
+    """How many windows there are; None while a live sound goes on."""
+    shared: Any = None
+    """What its windows share. Several are joined to what the velocity takes."""
+
+
+Join = Callable[[Sequence[Any]], Any]
+"""What the velocity takes as `shared`, of the `shared` of several sources; `Own.video` counts them."""
+
+
+class Block(NamedTuple):
+    """Finished latents of a video."""
+
+    video: int
+    """Number of its source."""
+    start: int
+    """Latent frame at which they begin."""
+    z: Float[np.ndarray, "n H W C"] | Mistake
+    """float32. Past the end of the video too, as far as its last window reaches. A Mistake ends a video whose velocity
+    was not finite."""
+
+
+Order = Callable[..., Iterator[Block]]
+"""`denoise(sources, tell=silent, state=None)`: the loop over all steps and windows of videos.
+
+Yields the finished latents of each video in their order. `tell` is told how far it is; with the `state` of a `Standing`
+event it goes on from there, where there is one source."""
+
+
+def one_video(shared: Sequence[Any]) -> Any:
+    """The `Join` of a velocity that takes one video at a time."""
+    return shared[0]
+
+
+def not_finite(step: int) -> Mistake:
+    """What is raised where a velocity is not finite."""
+    return Mistake(
+        f"step {step + 1} gave numbers that are not finite; try --dtype float32 and lower guidance scales, and run "
+        "`python -m convert verify` on the checkpoint",
+        "not finite",
+    )
+
 
 Program = Callable[..., tuple[Array, Array, Array, Array]]
 
@@ -28,28 +92,30 @@ Program = Callable[..., tuple[Array, Array, Array, Array]]
 def make_program(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> Program:
     """The program, a pure function to be jitted within an order:
 
-    `program(z [R F H W C], kept [Q R S H W C], tail, step [R], window [R], live [R], shared, sound [R ...])` gives the
+    `program(z [R F H W C], kept [Q R S H W C], tail, step [R], window [R], live [R], shared, own [R ...])` gives the
     next latents of each window's first S frames (S is the stride; no later window changes their velocity), what the
-    solver keeps of them, the new tail, and whether all velocities were finite.
+    solver keeps of them, the new tail, and whether each row's velocities were finite.
 
     A tail is the fused velocities of the `overlap` frames that a window shares with the one before it. `[overlap ...]`
     is handed from row to row: the rows are neighbours. `[R overlap ...]` has one for each row. A row that is not
     `live` has no window: its tail runs out, and the network is not run where no row is live.
     """
-    stride = config.window - config.overlap
+    stride = config.stride
     weights = fusion_weights(config.overlap, config.fusion)
 
-    def program(z: Array, kept: Array, tail: Array, step: Array, window: Array, live: Array, shared: Any, sound: Any):
-        predict = lambda: velocity(shared, sound, z, solver.t[step]).astype(jnp.float32)  # noqa: E731
+    def program(z: Array, kept: Array, tail: Array, step: Array, window: Array, live: Array, shared: Any, own: Any):
+        predict = lambda: velocity(shared, own, z, solver.t[step]).astype(jnp.float32)  # noqa: E731
         v = jax.lax.cond(live.any(), predict, lambda: jnp.zeros(z.shape, jnp.float32))
         v = jnp.where(live.reshape(-1, *(1,) * (z.ndim - 1)), v, 0)
         alone = (window == 0) | (step < config.first_fused_step)
         share = jnp.where(alone[:, None], 1, weights) * live[:, None]
         if tail.ndim == z.ndim:
+            # A video that came to an end with numbers that are not finite leaves nothing to the next one.
+            tail = jnp.where((window == 0).reshape(-1, *(1,) * (z.ndim - 1)), 0, tail)
             tail, v = jax.vmap(fuse)(tail, v, share)
         else:
             tail, v = jax.lax.scan(lambda tail, row: fuse(tail, *row), tail, (v, share))
         z, kept = solvers.step(solver, step, z[:, :stride], v, kept)
-        return z, kept, tail, jnp.isfinite(v).all()
+        return z, kept, tail, jnp.isfinite(v).all(range(1, v.ndim))
 
     return program

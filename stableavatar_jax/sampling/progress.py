@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -24,16 +25,35 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Denoised:
-    """A number of window evaluations is done."""
+    """A number of windows has been stepped, counted at every step."""
 
     done: int
-    of: int
+    of: int | None
+    """None while a live sound goes on."""
+
+
+class State(NamedTuple):
+    """What denoising goes on from."""
+
+    place: dict[str, int]
+    """Where in the order it is."""
+    arrays: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """Denoising can go on from here in another process. Each event replaces the one before."""
+
+    state: Callable[[], State]
+    """Copies the state from the device; to be called at once, or not at all."""
 
 
 @dataclass(frozen=True)
 class Finished:
     """Latent frames that nothing will change any more, in the order of the video."""
 
+    start: int
+    """Latent frame at which they begin."""
     z: Float[np.ndarray, "n H W C"]
 
 
@@ -42,10 +62,11 @@ class Decoded:
     """A number of frames of the video is made."""
 
     done: int
-    of: int
+    of: int | None
+    """None while a live sound goes on."""
 
 
-Event = Encoding | Denoised | Finished | Decoded
+Event = Encoding | Denoised | Standing | Finished | Decoded
 Tell = Callable[[Event], None]
 """A listener. It is called between calls of compiled programs, and may raise to stop the run."""
 
@@ -111,10 +132,10 @@ class Bars:
             case Decoded(done, of):
                 self._show("decode", "frame", done, of)
 
-    def _show(self, stage: str, unit: str, done: int, of: int) -> None:
+    def _show(self, stage: str, unit: str, done: int, of: int | None) -> None:
         if self._bar is None or self._bar.desc.rstrip(": ") != stage:
             if self._bar is not None:
-                self._bar.update(self._bar.total - self._bar.n)
+                self._bar.update((self._bar.total or self._bar.n) - self._bar.n)
                 self._bar.close()
             self._bar = tqdm(total=of, desc=stage, unit=unit)
         self._bar.update(done - self._bar.n)

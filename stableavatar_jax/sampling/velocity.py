@@ -1,7 +1,7 @@
 """The guided velocity of a window: the branches of guidance folded into rows of the transformer's batch."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -14,7 +14,7 @@ from stableavatar_jax.diffusion.guidance import Guidance, combine
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Context, DiT, Embedded
-from stableavatar_jax.sampling.program import VelocityFn
+from stableavatar_jax.sampling.program import Own, VelocityFn
 from stableavatar_jax.shapes import Array, Float
 
 TEXTS = {"prompt": 0, "negative": 1}
@@ -25,38 +25,45 @@ Branches = tuple[tuple[int, int | None], ...]
 
 
 class Shared(NamedTuple):
-    """What all windows of a video share, made once."""
+    """What all windows of V videos share, made once."""
 
     params: Any
     context: Context
-    reference: Float[Array, "1 F H W Y"]
+    """Of the texts of each video, one video's behind the other's."""
+    reference: Float[Array, "V F H W Y"]
     silence: AudioSlots
     """Slots of silence, `[1 F n D]`, for the branches without sound."""
 
 
 def make_velocity(dit: DiT, guidance: Guidance) -> VelocityFn:
-    """The guided velocity of R windows: `velocity(shared, sound [R F n D], z [R F H W C], t [R])`."""
+    """The guided velocity of R windows; `shared` is a `Shared`, the sound of a window its slots `[F n D]`."""
     branches: Branches = tuple((TEXTS[b.text], AUDIOS[b.audio]) for b in guidance.branches)
 
-    def velocity(shared: Shared, sound: Array, z: Array, t: Array) -> Array:
+    def velocity(shared: Shared, own: Own, z: Array, t: Array) -> Array:
         z = z.astype(dit.compute.dtype)
-        v: Any = dit.apply({"params": shared.params}, shared, sound, z, t, branches, method=evaluate)
+        v: Any = dit.apply({"params": shared.params}, shared, own, z, t, branches, method=evaluate)
         return combine(v, guidance)
 
     return velocity
 
 
 def evaluate(
-    dit: DiT, shared: Shared, sound: Float[Array, "R F n D"], z: Float[Array, "R F H W C"], t: Float[Array, "R"],
-    branches: Branches,
-) -> Float[Array, "R K F H W C"]:  # fmt: skip
+    dit: DiT, shared: Shared, own: Own, z: Float[Array, "R F H W C"], t: Float[Array, "R"], branches: Branches
+) -> Float[Array, "R K F H W C"]:
     """The velocity of every branch: rows of one batch, which share the patches, the embedded noise level and the
     refined audio of their window.
     """
-    embedded = dit.embed(z, t, shared.reference)
-    audio = _refine(dit, shared, sound, embedded, [audio for _, audio in branches])
+    texts: Any = jnp.asarray([text for text, _ in branches])
+    reference, videos = shared.reference, len(shared.reference)
+    if videos == 1:
+        texts = jnp.tile(texts, len(z))
+    else:
+        reference = reference[own.video]
+        of_a_video = shared.context.text[0].shape[1] // videos
+        texts = (own.video[:, None] * of_a_video + texts).reshape(-1)
+    embedded = dit.embed(z, t, reference)
+    audio = _refine(dit, shared, own.sound, embedded, [audio for _, audio in branches])
     rows = jax.tree.map(lambda a: jnp.repeat(a, len(branches), 0), embedded)
-    texts = jnp.tile(jnp.asarray([text for text, _ in branches]), len(z))
     x = dit.run_blocks(rows, audio, shared.context, texts=texts, lengths=shared.silence.lengths)
     return rearrange(dit.read_out(x, rows.e), "(R K) F H W C -> R K F H W C", K=len(branches))
 
@@ -74,17 +81,33 @@ def _refine(
     return rearrange([refined[audio] for audio in audios], "K R F n D -> (R K) F n D")
 
 
-def prepare(dit: DiT, params: Any, conditions: Conditions) -> tuple[Shared, Float[Array, "windows F n D"]]:
-    """Everything about the conditions that does not change from step to step: the shared part, and each window's."""
-    context, slots = _programs(dit, len(conditions.reference))
+def share(dit: DiT, params: Any, conditions: Conditions, audio_tokens: int) -> Shared:
+    """Everything about a video that does not change from step to step, but for its sound; `audio_tokens` are those of
+    a window.
+    """
+    context, sound = _programs(dit, len(conditions.reference))
     images = np.broadcast_to(conditions.image, (len(conditions.text), *conditions.image.shape))
-    shared = Shared(
+    silence = np.zeros((audio_tokens, dit.config.adapter.audio_dim), np.float32)
+    return Shared(
         params=params,
         context=context(params, conditions.text, conditions.text_mask, images),
         reference=jnp.asarray(conditions.reference, dit.compute.dtype)[None],
-        silence=slots(params, np.zeros_like(conditions.audio[:1])),
+        silence=sound(params, silence[None]),
     )
-    return shared, jnp.concatenate([slots(params, audio[None]).tokens for audio in conditions.audio])
+
+
+def slots(dit: DiT, params: Any, features: Float[np.ndarray, "A V"], frames: int) -> Float[Array, "F n D"]:
+    """The sound of a window of so many latent frames, as the velocity reads it, from its features."""
+    return _programs(dit, frames)[1](params, features[None]).tokens[0]
+
+
+def join(videos: Sequence[Shared]) -> Shared:
+    """What several videos share, a place for each."""
+    if len(videos) == 1:
+        return videos[0]
+    contexts = jax.tree.map(lambda *each: jnp.concatenate(each, 1), *(video.context for video in videos))
+    references = jnp.concatenate([video.reference for video in videos])
+    return videos[0]._replace(context=contexts, reference=references)
 
 
 @functools.lru_cache(maxsize=16)

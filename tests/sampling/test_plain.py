@@ -1,5 +1,7 @@
 """The denoising program in the plain order, against the definition written out over the whole video."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -10,21 +12,29 @@ from stableavatar_jax.diffusion.fusion import fusion_weights
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.plain import make_plain
-from stableavatar_jax.sampling.program import make_program
-from stableavatar_jax.sampling.progress import Denoised, Finished, silent
+from stableavatar_jax.sampling.program import Own, Source, make_program
+from stableavatar_jax.sampling.progress import Denoised, silent
 
 SHAPE = (2, 3, 4)
 
 
 def run(denoise, z, context, sound, tell=silent):
     """All finished latents of a video of whole windows."""
-    return np.concatenate(list(denoise(z, context, sound, len(z), tell)))
+    source = Source(lambda start, count: z[start : start + count], lambda first: iter(jax.numpy.asarray(sound[first:])))
+    made = [block.z for block in denoise([dataclasses.replace(source, windows=len(sound), shared=context)], tell)]
+    if isinstance(made[0], Mistake):
+        raise made[0]
+    return np.concatenate(made)[: len(z)]
 
 
-def velocity(context, sound, z, t):
+def velocity(context, own, z, t):
     """A stand-in network which mixes a window's frames and knows its sound and the time, without rounding products."""
     mixed = z / 2 + (z[:, ::-1]) / 4
-    return mixed * context + sound[..., None, None, None] + (t / 1024).reshape(-1, 1, 1, 1, 1)
+    return mixed * context + own.sound[..., None, None, None] + (t / 1024).reshape(-1, 1, 1, 1, 1)
+
+
+def owned(sound):
+    return Own(sound, np.zeros(len(sound), np.int32))
 
 
 advance = jax.jit(solvers.step)
@@ -47,7 +57,7 @@ def definition(solver, config, z, context, sound):
     for i in range(solver.steps):
         fused = np.zeros_like(z)
         for w, start in enumerate(plan.starts):
-            u = velocity(context, sound[w : w + 1], z[None, start : start + plan.window], t[i : i + 1])[0]
+            u = velocity(context, owned(sound[w : w + 1]), z[None, start : start + plan.window], t[i : i + 1])[0]
             if w > 0 and i >= config.first_fused_step:
                 shared = slice(start, start + plan.overlap)
                 u[: plan.overlap] = blend(weights, u[: plan.overlap], fused[shared])
@@ -82,10 +92,10 @@ def test_program_equals_definition(name, count, overlap, first, rows, batches):
 def test_one_trace_for_videos_of_any_length_and_no_work_past_the_end():
     traced, evaluated, reports = [], [], []
 
-    def counted(context, sound, z, t):
+    def counted(context, own, z, t):
         traced.append(z.shape)
         jax.debug.callback(lambda _: evaluated.append(1), t)
-        return velocity(context, sound, z, t)
+        return velocity(context, own, z, t)
 
     config = WindowConfig(window=5, overlap=2, rows=2, batches=2)
     solver = solvers.solver("unipc", 3)
@@ -111,30 +121,9 @@ def test_without_overlap_windows_are_independent():
     assert_array_equal(run(denoise, z, context, sound), np.concatenate(alone))
 
 
-def test_other_lengths_than_a_plan_has_are_refused():
-    config = WindowConfig(window=5, overlap=2)
-    denoise = make_plain(velocity, solvers.solver("euler", 2), config)
-    z, context, sound = inputs(config.plan(8))
-    with pytest.raises(ValueError, match="whole windows"):
-        run(denoise, z[:-1], context, sound)
-    with pytest.raises(ValueError, match="whole windows"):
-        run(denoise, z, context, sound[:1])
-
-
-def test_finished_latents_are_told_and_cut_to_the_video():
-    """Latents past the end of the video, which only fill the last window, are neither told nor yielded."""
-    config = WindowConfig(window=5, overlap=2, batches=1)
-    z, context, sound = inputs(config.plan(9))
-    told = []
-    blocks = list(make_plain(velocity, solvers.solver("euler", 2), config)(z, context, sound, 9, told.append))
-    assert sum(map(len, blocks)) == 9 < len(z)
-    finished = [event.z for event in told if isinstance(event, Finished)]
-    assert_array_equal(np.concatenate(finished), np.concatenate(blocks))
-
-
 def test_a_velocity_that_is_not_finite_ends_the_run_with_the_step():
-    def broken(context, sound, z, t):
-        return jax.numpy.where(t.reshape(-1, 1, 1, 1, 1) < 900, np.nan, velocity(context, sound, z, t))
+    def broken(context, own, z, t):
+        return jax.numpy.where(t.reshape(-1, 1, 1, 1, 1) < 900, np.nan, velocity(context, own, z, t))
 
     config, solver = WindowConfig(window=5, overlap=2), solvers.solver("euler", 5)
     step = 1 + int(np.argmax(np.asarray(solver.t) < 900))
@@ -153,10 +142,10 @@ def test_rows_at_their_own_steps_and_windows_equal_the_rows_alone(overlap):
     z, kept, tails = draw(3, 7), draw(kept, 3, stride), draw(3, overlap)
     step, window, live = np.array([3, 0, 1]), np.array([0, 2, 4]), np.array([True, True, False])
     sound, context = rng.normal(size=(3, 7)).astype(np.float32), np.float32(0.5)
-    together = program(z, kept, tails, step, window, live, context, sound)
+    together = program(z, kept, tails, step, window, live, context, owned(sound))
     for row in range(3):
         one = slice(row, row + 1)
-        alone = program(z[one], kept[:, one], tails[row], step[one], window[one], live[one], context, sound[one])
+        alone = program(z[one], kept[:, one], tails[row], step[one], window[one], live[one], context, owned(sound[one]))
         assert_array_equal(together[0][row], alone[0][0])
         assert_array_equal(together[1][:, row], alone[1][:, 0])
         assert_array_equal(together[2][row], alone[2])

@@ -13,12 +13,14 @@ from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.avatar import part
 from stableavatar_jax.sampling.plain import Stretch, make_plain, make_sweep
-from stableavatar_jax.sampling.velocity import make_velocity, prepare
+from stableavatar_jax.sampling.program import Own, Source
+from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
 from tests.params import random_params
 
 MODEL = dataclasses.replace(tiny.model, dit=dataclasses.replace(tiny.model.dit, layers=1))
 WINDOWS = WindowConfig(window=5, overlap=2, batches=2)
 SHAPE = (2, 4, 16)
+TOKENS = 33
 
 
 def conditions(windows: int) -> Conditions:
@@ -29,7 +31,7 @@ def conditions(windows: int) -> Conditions:
         text_mask=np.arange(dit.text_len) < np.asarray([[5], [9]]),
         image=rng.standard_normal((7, dit.image_dim), np.float32),
         reference=rng.standard_normal((WINDOWS.window, *SHAPE[:2], 20), np.float32),
-        audio=rng.standard_normal((windows, 33, dit.adapter.audio_dim), np.float32),
+        audio=rng.standard_normal((windows, TOKENS, dit.adapter.audio_dim), np.float32),
     )
 
 
@@ -45,18 +47,19 @@ def params(dit):
 
 def test_the_program_takes_no_encoder_and_does_no_encoding(dit, params):
     """Its inputs are the transformer's weights, conditions and latents; no weight that makes them is read in it."""
-    shared, sound = prepare(dit, params, conditions(1))
+    given = conditions(1)
+    shared, own = share(dit, params, given, TOKENS), owned(dit, params, given.audio)
     batches, windows = WINDOWS.stretch
     frames = windows * (WINDOWS.window - WINDOWS.overlap)
     solver = solvers.solver("euler", 2)
     sweep = make_sweep(make_velocity(dit, guidance.audio_native()), solver, WINDOWS)
     z = jnp.zeros((frames, *SHAPE))
     tail = jnp.zeros((WINDOWS.overlap, *SHAPE))
-    sounds = jnp.zeros((batches, 1, *sound.shape[1:]))
-    traced = sweep.trace(Stretch(z, solvers.init(solver, z)), tail, tail, 0, 0, 1, shared, sounds)
+    own = Own(jnp.zeros((batches, *own.sound.shape)), jnp.zeros((batches, 1), int))
+    traced = sweep.trace(Stretch(z, solvers.init(solver, z)), tail, tail, 0, 0, 1, shared, own)
 
     shapes = {x.shape for x in jax.tree.leaves(traced.in_avals)}
-    own = {x.shape for x in jax.tree.leaves((params, shared, z, tail, sounds))} | {(), (0, *z.shape)}
+    own = {x.shape for x in jax.tree.leaves((params, shared, z, tail, own))} | {(), (0, *z.shape)}
     assert shapes <= own
     # Text, picture and sound have been projected already: the program does not read the weights that do that.
     used = _used_inputs(traced.jaxpr)
@@ -66,6 +69,11 @@ def test_the_program_takes_no_encoder_and_does_no_encoding(dit, params):
         hits = [name for name in read if f"'{made_before}'" in name and "time" not in name]
         assert not hits, hits
     assert any("'self_attention'" in name for name in read)
+
+
+def owned(dit, params, features) -> Own:
+    sound = jnp.stack([slots(dit, params, each, WINDOWS.window) for each in features])
+    return Own(sound, jnp.zeros(len(sound), int))
 
 
 def _used_inputs(closed) -> list[bool]:
@@ -83,28 +91,52 @@ def test_one_trace_for_every_length(dit, params, monkeypatch):
     run = make_plain(counted, solvers.solver("unipc", 2), WINDOWS)
     for frames in (3, 9, 20):
         plan = WINDOWS.plan(frames)
-        shared, sound = prepare(dit, params, conditions(plan.count))
-        z = run(jax.random.normal(jax.random.key(0), (plan.padded, *SHAPE)), shared, sound, plan.frames)
-        assert np.isfinite(np.concatenate(list(z))).all()
+        given = conditions(plan.count)
+        z = jax.random.normal(jax.random.key(0), (plan.padded, *SHAPE))
+        source = Source(
+            noise=lambda start, count, z=z: z[start : start + count],
+            sounds=lambda first, given=given: iter(owned(dit, params, given.audio[first:]).sound),
+            shared=share(dit, params, given, TOKENS),
+        )  # fmt: skip
+        assert all(np.isfinite(block.z).all() for block in run([source]))
     assert len(traces) == 1
 
 
 @pytest.mark.parametrize("neutral", [guidance.audio_native(0, 0), guidance.cfg(1, 1)])
 def test_neutral_guidance_is_one_plain_evaluation(dit, params, neutral):
-    shared, sound = prepare(dit, params, conditions(2))
+    given = conditions(2)
+    shared, own = share(dit, params, given, TOKENS), owned(dit, params, given.audio)
     z = jax.random.normal(jax.random.key(1), (2, WINDOWS.window, *SHAPE))
     t = jnp.asarray([900.0, 300.0])
     assert len(neutral.branches) == 1
-    plain = jax.jit(make_velocity(dit, guidance.none()))(shared, sound, z, t)
-    np.testing.assert_array_equal(jax.jit(make_velocity(dit, neutral))(shared, sound, z, t), plain)
+    plain = jax.jit(make_velocity(dit, guidance.none()))(shared, own, z, t)
+    np.testing.assert_array_equal(jax.jit(make_velocity(dit, neutral))(shared, own, z, t), plain)
 
 
 def test_rows_at_different_steps_and_windows_equal_the_rows_alone(dit, params):
-    shared, sound = prepare(dit, params, conditions(3))
+    given = conditions(3)
+    shared, own = share(dit, params, given, TOKENS), owned(dit, params, given.audio)
     velocity = jax.jit(make_velocity(dit, guidance.audio_native()))
     z = jax.random.normal(jax.random.key(2), (3, WINDOWS.window, *SHAPE))
     t = jnp.asarray([950.0, 500.0, 20.0])
-    together = velocity(shared, sound, z, t)
+    together = velocity(shared, own, z, t)
     for row in range(3):
-        alone = velocity(shared, sound[row : row + 1], z[row : row + 1], t[row : row + 1])
+        alone = velocity(shared, Own(own.sound[row : row + 1], own.video[:1]), z[row : row + 1], t[row : row + 1])
         np.testing.assert_allclose(together[row], alone[0], atol=2e-5, rtol=2e-5)
+
+
+def test_rows_of_different_videos_equal_the_rows_alone(dit, params):
+    """Each with the picture and the texts of its own video."""
+    given = [dataclasses.replace(conditions(1), image=np.roll(conditions(1).image, by, 1)) for by in range(3)]
+    given[1] = dataclasses.replace(given[1], text=given[1].text[::-1], reference=-given[1].reference)
+    alone = [share(dit, params, each, TOKENS) for each in given]
+    sound = owned(dit, params, conditions(3).audio).sound
+    velocity = jax.jit(make_velocity(dit, guidance.audio_native()))
+    z, t = jax.random.normal(jax.random.key(2), (3, WINDOWS.window, *SHAPE)), jnp.asarray([950.0, 500.0, 20.0])
+    videos = jnp.asarray([2, 0, 1])
+    together = velocity(join(alone), Own(sound, videos), z, t)
+    for row, video in enumerate(videos):
+        one = slice(row, row + 1)
+        expected = velocity(alone[video], Own(sound[one], jnp.zeros(1, int)), z[one], t[one])
+        np.testing.assert_allclose(together[row], expected[0], atol=2e-5, rtol=2e-5)
+    assert np.abs(together[0] - velocity(alone[0], Own(sound[:1], jnp.zeros(1, int)), z[:1], t[:1])[0]).max() > 1e-3

@@ -11,7 +11,8 @@ import pytest
 from stableavatar_jax.configs import tiny
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.avatar import part
-from stableavatar_jax.sampling.velocity import evaluate, prepare
+from stableavatar_jax.sampling.program import Own
+from stableavatar_jax.sampling.velocity import evaluate, share, slots
 from tests.params import random_params
 
 MODEL = dataclasses.replace(tiny.model, dit=dataclasses.replace(tiny.model.dit, layers=2))
@@ -26,9 +27,11 @@ def case():
         text=normal(2, c.text_len, c.text_dim), text_mask=np.arange(c.text_len) < np.asarray([[5], [9]]),
         image=normal(7, c.image_dim), reference=normal(FRAMES, *SIZE, 20), audio=normal(2, 33, c.adapter.audio_dim),
     )  # fmt: skip
-    shared, sound = prepare(dit, random_params(dit), conditions)
+    params = random_params(dit)
+    shared = share(dit, params, conditions, 33)
+    own = Own(jnp.stack([slots(dit, params, each, FRAMES) for each in conditions.audio]), jnp.zeros(2, int))
     z, t = jnp.asarray(normal(2, FRAMES, *SIZE, 16)), jnp.float32([900, 300])
-    run = lambda branches: dit.apply({"params": shared.params}, shared, sound, z, t, branches, method=evaluate)  # noqa: E731
+    run = lambda branches: dit.apply({"params": shared.params}, shared, own, z, t, branches, method=evaluate)  # noqa: E731
     return jax.jit(run, static_argnums=0)
 
 

@@ -10,6 +10,7 @@ from stableavatar_jax.configs import tiny
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation.video import talk
 from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.media import Samples
 from stableavatar_jax.models.avatar import part
 from stableavatar_jax.sampling import avatar as avatars
 from stableavatar_jax.sampling.__main__ import main
@@ -34,7 +35,7 @@ SAMPLES = np.zeros(4000, np.float32)
 def broken(monkeypatch):
     """A transformer whose velocity is not finite; its loops are compiled for it alone."""
     avatars.denoiser.cache_clear()
-    monkeypatch.setattr(avatars, "make_velocity", lambda dit, guidance: lambda shared, sound, z, t: z * np.nan)
+    monkeypatch.setattr(avatars, "make_velocity", lambda dit, guidance: lambda shared, own, z, t: z * np.nan)
     yield
     avatars.denoiser.cache_clear()
 
@@ -77,7 +78,7 @@ def test_from_validation(broken, files, monkeypatch):
 def test_events_come_in_the_order_of_the_work():
     windows = change(tiny.config, **FAST).denoising.windows
     job = Job(
-        samples=SAMPLES, picture=Image.new("RGB", (80, 70)), prompt="a wall", frame=Frame(height=32, width=32),
+        sound=Samples(SAMPLES), picture=Image.new("RGB", (80, 70)), prompt="a wall", frame=Frame(height=32, width=32),
         denoising=Denoising(steps=1, guidance="none", windows=windows),
     )  # fmt: skip
     told = []
@@ -85,6 +86,6 @@ def test_events_come_in_the_order_of_the_work():
     assert sum(map(len, blocks)) == 7
     kinds = [type(event) for event in told]
     assert kinds == sorted(kinds, key=[Encoding, Denoised, Finished, Decoded].index)
-    assert [event.part for event in told if isinstance(event, Encoding)] == ["umt5", "clip_vision", "wav2vec2", "vae"]
+    assert [event.part for event in told if isinstance(event, Encoding)] == ["umt5", "clip_vision", "vae", "wav2vec2"]
     assert sum(len(event.z) for event in told if isinstance(event, Finished)) == 3
     assert told[-1] == Decoded(7, 7)

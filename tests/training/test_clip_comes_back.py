@@ -11,6 +11,7 @@ from stableavatar_jax.config import write_config
 from stableavatar_jax.diffusion import masks
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.encoding.conditions import Conditions
+from stableavatar_jax.media import Samples
 from stableavatar_jax.models.config import AvatarConfig, VAEConfig
 from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.config import Denoising, Frame
@@ -76,7 +77,7 @@ def test_a_clip_comes_back(tmp_path):
         reference=np.concatenate([masks.first_frame_given(tiny.SHAPE), one["reference_mean"][0]], -1),
     )  # fmt: skip
     job = Job(
-        samples=np.zeros(9 * 640, np.float32), conditions=conditions, frame=Frame(height=32, width=32),
+        sound=Samples(np.zeros(9 * 640, np.float32)), conditions=conditions, frame=Frame(height=32, width=32),
         denoising=Denoising(steps=25, guidance="none", windows=WindowConfig(window=3, overlap=0)),
     )  # fmt: skip
     z = np.concatenate(list(Avatar(model, tmp_path, dtype="float32").latents(job)))

@@ -28,7 +28,7 @@ def make_validate(run: Run) -> Validate:
     config, asked_for = run.config, wanted(run)
     avatar = open_avatar(asked_for)
     job = open_job(asked_for)
-    job = dataclasses.replace(job, conditions=avatar.conditions(job))
+    job = dataclasses.replace(job, conditions=avatar.conditions([job], sound=True)[0])
     dit: Any = part(avatar.model, "dit", settled(avatar.model, "dit", jax.devices()[0], config.dtype))
 
     def validate(step: int, state: TrainState) -> None:

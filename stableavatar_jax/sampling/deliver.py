@@ -1,0 +1,40 @@
+"""From the command line's job to its files, in a run that can be taken up again."""
+
+from typing import Any
+
+import jax
+
+from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.media import LiveSound, Sound
+from stableavatar_jax.media.segments import join
+from stableavatar_jax.sampling.avatar import Avatar
+from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.decode import at_once
+from stableavatar_jax.sampling.job import Job
+from stableavatar_jax.sampling.latents import LatentsFile
+from stableavatar_jax.sampling.progress import Tell, both, silent
+from stableavatar_jax.sampling.restart import identity, resumable
+from stableavatar_jax.sampling.video import make
+
+
+def deliver(config: SampleConfig, job: Job, avatar: Avatar, tell: Tell = silent) -> None:
+    """Make the video of a command line, and its latents where they are asked for. Raises Mistake."""
+    keeping, vae, frame = config.keeping, avatar.model.vae, config.frame
+    platform = jax.devices()[0].platform
+    options, stride = identity(config), config.denoising.windows.stride
+    with resumable(
+        keeping.output, options, stride=stride, reach=vae.decoder_reach(), at_once=at_once(platform)
+    ) as run:
+        listeners, latents = [tell], None
+        if keeping.latents:
+            shape = (job.known.windows.frames, *frame.latent_size, vae.z_dim)
+            latents = LatentsFile(run.folder / "latents.npy", shape)
+            listeners.append(latents)
+        make(run, job, avatar, crf=keeping.crf, tell=both(*listeners))
+        if isinstance(job.sound, LiveSound):
+            sound: Any = Sound(SAMPLE_RATE, 1, (block[None] for block in job.sound.blocks()))
+        else:
+            sound = config.inputs.audio
+        join(run.folder, keeping.output, sound=sound, fps=frame.fps)
+        if latents and keeping.latents:
+            latents.give(keeping.latents)
