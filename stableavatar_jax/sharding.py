@@ -52,16 +52,14 @@ RULES = (
 
 PRESETS = {
     "rows": MeshConfig(data=-1, fsdp=1, context=1),
-    "fsdp": MeshConfig(context=1),
-    "hybrid": MeshConfig(data=2, context=1),
+    "fsdp": MeshConfig(),
+    "slices": MeshConfig(data=2),
     "context": MeshConfig(fsdp=1),
-    "ring": MeshConfig(fsdp=1, ulysses=1),
-    "fsdp_context": MeshConfig(fsdp=2),
     "tensor": MeshConfig(context=1, tensor=2),
 }
-"""Meshes for any number of devices, by name. `rows`: LoRA of the 1.3B, and sampling where the weights fit on each chip.
-`fsdp`: training within one slice. `hybrid`: training on two slices. `context` and `ring`: one row over all chips, for
-the shortest wait. `fsdp_context`: training of the 14B with more chips than rows. `tensor`: few rows and short windows.
+"""Meshes for any number of devices, by what they are for. `rows`: LoRA of the 1.3B, and sampling where the weights fit
+on each chip. `fsdp` (the default): training within one slice; more chips than rows cut the tokens. `slices`: training
+on two slices. `context`: one row over all chips, for the shortest wait. `tensor`: few rows and short windows.
 docs/pods.md says which model takes which where."""
 
 

@@ -125,6 +125,7 @@ class AdapterBlock(nn.Module):
             init = named(nn.initializers.normal(c.dim**-0.5), None, "embed")
             learned = self.param("modulation", init, (6, c.dim), self.compute.param_dtype).astype(jnp.float32)
             six = rearrange(learned + e0, "B six D -> six B 1 1 D")
+            six = nn.with_logical_constraint(six, (None, "batch", None, None, "embed_activation"))
             shift1, scale1, gate1, shift2, scale2, gate2 = six
         x = x + (modulate(norm(x), shift1, scale1) * gate1).astype(x.dtype)
         if c.ablation != "no_cross_attention":

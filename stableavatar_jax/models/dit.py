@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from stableavatar_jax.models.attention import layouts
 from stableavatar_jax.models.audio_adapter import AudioAdapter, AudioSlots
 from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import DiTConfig
@@ -96,8 +97,9 @@ class DiT(nn.Module):
         c = self.config
         reference = jnp.broadcast_to(reference, (len(z), *reference.shape[1:]))
         x = self.patch_embedding(patchify(jnp.concatenate([z, reference.astype(z.dtype)], -1), c.patch))
-        e = self.time_embedding(sinusoid(t, c.time_dim))
+        e = nn.with_logical_constraint(self.time_embedding(sinusoid(t, c.time_dim)), ("batch", "embed_activation"))
         e0 = rearrange(self.time_projection(nn.silu(e)), "B (six D) -> B six D", six=6)
+        e0 = nn.with_logical_constraint(e0, ("batch", None, "embed_activation"))
         return Embedded(x, e, e0)
 
     def refine(self, slots: Float[Array, "B F n D"], embedded: Embedded) -> Float[Array, "B F n D"]:
@@ -122,25 +124,30 @@ class DiT(nn.Module):
         """
         c = self.config
         _, frames, height, width, _ = embedded.x.shape
+        tokens = frames * height * width
+        row = layouts.in_row(rearrange(embedded.x, "B F H W D -> B F (H W) D"))
+        cos, sin = rope_tables((frames, height, width), c.dim // c.heads)
+        table = lambda x: layouts.in_row(rearrange(x, "(F P) D -> F P D", F=frames))  # noqa: E731
         shared = Evaluation(
             e0=embedded.e0,
             audio=audio,
             audio_lengths=lengths if c.mask_padding else None,
-            rope=rope_tables((frames, height, width), c.dim // c.heads),
+            rope=(table(cos), table(sin)),
             clip_level=clip_level,
+            read=None if row.shape[1] == tokens else jnp.full(len(row), tokens, jnp.int32),
         )
 
         def layer(block: Block, x: Array, context: Context) -> tuple[Array, None]:
             own = context if texts is None else jax.tree.map(lambda a: a[texts], context)
             return block(x, own.text, own.image, shared), None
 
-        x = rearrange(embedded.x, "B F H W D -> B (F H W) D")
-        x, _ = scan_layers(layer, self.blocks, c.layers, x, context, remat=self.compute.remat)
-        return x.reshape(embedded.x.shape)
+        row, _ = scan_layers(layer, self.blocks, c.layers, row, context, remat=self.compute.remat)
+        return layouts.by_frame(row, frames)[:, :, : height * width].reshape(embedded.x.shape)
 
     def read_out(self, x: Float[Array, "B f h w D"], e: Float[Array, "B D"]) -> Float[Array, "B F H W C"]:
         """The velocity that tokens stand for."""
-        shift, scale = (self.head_modulation[i].astype(jnp.float32) + e[:, None, None, None] for i in range(2))
+        two = self.head_modulation.astype(jnp.float32)[:, None] + e
+        shift, scale = nn.with_logical_constraint(two, (None, "batch", "embed_activation"))[:, :, None, None, None]
         return unpatchify(self.head(modulate(self.head_norm(x), shift, scale)), self.config.patch)
 
     def velocity(

@@ -10,7 +10,7 @@ from einops import rearrange
 from jax.ad_checkpoint import checkpoint_name
 from jax.lax import optimization_barrier
 
-from stableavatar_jax.models.attention import attention
+from stableavatar_jax.models.attention import attention, layouts
 from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import DiTConfig
 from stableavatar_jax.models.layers import Axes, LayerNorm, Linear, RMSNorm, modulate, named
@@ -29,6 +29,8 @@ class Evaluation(NamedTuple):
     audio_lengths: Int[Array, "F"] | None
     rope: tuple[Float[Array, "L P"], Float[Array, "L P"]]
     clip_level: bool | Bool[Array, ""]
+    read: Int[Array, "B"] | None = None
+    """Tokens that are read, where the others only make the pieces of a mesh equal."""
 
 
 class MLP(nn.Module):
@@ -91,8 +93,10 @@ class SelfAttention(nn.Module):
     compute: Compute = Compute()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B L D"], rope: tuple[Array, Array]) -> Float[Array, "B L D"]:
-        """Attention over all tokens of a window."""
+    def __call__(
+        self, x: Float[Array, "B L D"], rope: tuple[Array, Array], read: Int[Array, "B"] | None = None
+    ) -> Float[Array, "B L D"]:
+        """Attention over all tokens of a window, or the first ones alone."""
         c = self.config
 
         def linear(name: str, axes: Axes = ("embed", "heads"), **options: Any) -> Linear:
@@ -103,7 +107,9 @@ class SelfAttention(nn.Module):
             return TurnedHeads(c.heads, compute=self.compute, name=f"norm_{name}")(y, rope)
 
         v = _split_heads(linear("v")(x), c.heads)
-        out = attention(turned("q"), turned("k"), v, self.compute, keep=SELF_ATTENTION)
+        out = attention(
+            turned("q"), turned("k"), v, self.compute, lengths=read, keep=SELF_ATTENTION, cut="both"
+        )
         return linear("o", ("heads", "embed"))(_join_heads(out))
 
 
@@ -144,7 +150,8 @@ class CrossAttention(nn.Module):
         """Read text and picture in full, and of the audio the slot of the token's own frame (paper Eq. 5)."""
         heads = self.config.heads
         q = _split_heads(self.norm_q(self.q(x)), heads)
-        read = [attention(q, _split_heads(k, heads), _split_heads(v, heads), self.compute) for k, v in (text, image)]
+        whole = [(_split_heads(k, heads), _split_heads(v, heads)) for k, v in (text, image)]
+        read = [attention(q, k, v, self.compute, cut="queries") for k, v in whole]
         k, v = (rearrange(p(shared.audio), "B F n (N K) -> B F n N K", N=heads) for p in (self.k_audio, self.v_audio))
         read.append(_audio_attention(q, k, v, shared.audio_lengths, shared.clip_level, self.compute))
         return self.o(checkpoint_name(_join_heads(read[0] + read[1] + read[2]), CROSS_ATTENTION))
@@ -176,9 +183,11 @@ class Block(nn.Module):
     ) -> Float[Array, "B L D"]:
         """One block of the transformer."""
         six = rearrange(self.modulation.astype(jnp.float32) + shared.e0, "B six D -> six B 1 D")
+        six = nn.with_logical_constraint(six, (None, "batch", None, "embed_activation"))
         shift1, scale1, gate1, shift2, scale2, gate2 = six
         x = nn.with_logical_constraint(x, ("batch", "tokens", "embed_activation"))
-        x = x + (self.self_attention(modulate(self.norm(x), shift1, scale1), shared.rope) * gate1).astype(x.dtype)
+        attended = self.self_attention(modulate(self.norm(x), shift1, scale1), shared.rope, shared.read)
+        x = x + (attended * gate1).astype(x.dtype)
         x = optimization_barrier(x)  # written once: the norm and the sum below would each make it again
         x = x + self.cross_attention(self.norm_cross(x), text, image, shared)
         return x + (self.ffn(modulate(self.norm(x), shift2, scale2)) * gate2).astype(x.dtype)
@@ -194,17 +203,18 @@ def _audio_attention(
     def by_frame() -> Array:
         fold = lambda a: rearrange(a, "B F n N K -> (B F) n N K")  # noqa: E731
         read = None if lengths is None else jnp.tile(lengths, rows)
-        out = attention(rearrange(q, "B (F P) N K -> (B F) P N K", F=frames), fold(k), fold(v), compute, lengths=read)
-        return rearrange(out, "(B F) P N K -> B (F P) N K", F=frames)
+        own = rearrange(layouts.by_frame(q, frames), "B F P N K -> (B F) P N K")
+        out = attention(own, fold(k), fold(v), compute, lengths=read, cut="queries")
+        return layouts.from_frames(rearrange(out, "(B F) P N K -> B F P N K", F=frames))
 
     def at_once() -> Array:
         join = lambda a: rearrange(a, "B F n N K -> B (F n) N K")  # noqa: E731
         if lengths is None:
-            return attention(q, join(k), join(v), compute)
+            return attention(q, join(k), join(v), compute, cut="queries")
         # What is read comes first, so that a length says it: the order of keys makes no difference.
         order = jnp.argsort((jnp.arange(slot) >= lengths[:, None]).reshape(-1), stable=True)
         read = jnp.broadcast_to(lengths.sum(), rows)
-        return attention(q, join(k)[:, order], join(v)[:, order], compute, lengths=read)
+        return attention(q, join(k)[:, order], join(v)[:, order], compute, lengths=read, cut="queries")
 
     if isinstance(clip_level, bool):
         return at_once() if clip_level else by_frame()

@@ -10,7 +10,7 @@ import tyro
 
 from stableavatar_jax.data.config import OnBad
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.hosts import DistributedConfig, MeshConfig
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import FromPreset
 
@@ -120,8 +120,8 @@ class RunConfig:
     """Steps between validations; 0 for none."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     """How the devices are arranged."""
-    distributed: bool = False
-    """Run as one of several processes, found by `jax.distributed.initialize()`."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    """How several processes work as one run."""
     export: Path | None = None
     """Train nothing: write the run's weights into this model directory, which may hold other parts already. All other
     options are those that the run began with; only `--run-dir` is needed."""

@@ -48,7 +48,8 @@ def train(run: Run, batches: CheckpointableIterator, *, validate: Validate | Non
             with startup.weights():
                 state, place = checkpoints.restore(run.abstract)
             batches.set_state(place)
-        return _steps(run, state, batches, checkpoints, validate)
+        with hosts.together(checkpoints.lost):
+            return _steps(run, state, batches, checkpoints, validate)
 
 
 def _steps(
@@ -181,12 +182,14 @@ def _signals() -> Iterator[threading.Event]:
         return
     before: dict[signal.Signals, Any] = {}
 
+    several = hosts.count() > 1
+
     def handle(number, frame):
-        stop.set()
+        hosts.stop_all() if several else stop.set()
         signal.signal(number, before[signal.Signals(number)])
 
     # With several processes JAX itself listens for SIGTERM and tells all of them (`_agreed`).
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if hosts.count() == 1 else ():
+    for number in (signal.SIGINT, signal.SIGHUP) if several else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         before[number] = signal.signal(number, handle)
     try:
         yield stop

@@ -88,10 +88,10 @@ class Checkpoints:
                 shardings = jax.tree.map(lambda leaf: leaf.sharding, frozen)
                 frozen = load_params(self.folder / FROZEN, frozen, shardings=shardings)
         except Exception as error:  # orbax and tensorstore raise many kinds
-            folder = self.folder / FOLDER / str(step)
+            folder, found = self.folder / FOLDER / str(step), f"{type(error).__name__}: {hosts.first_line(error)}"
             raise Mistake(
-                f"{folder}: cannot be read ({type(error).__name__}: {_first_line(error)}); remove it to go on from the "
-                "one before, or start with a new --run-dir"
+                f"{folder}: cannot be read ({found}); remove it to go on from the one before, or start with a new "
+                "--run-dir"
             ) from error
         state = TrainState(frozen=frozen, **saved["state"])
         return state, saved["data"]
@@ -113,7 +113,7 @@ class Checkpoints:
             with quiet():
                 yield
         except Exception as error:  # from this save, or from the one before, which failed in the background
-            found = f"a checkpoint could not be written ({type(error).__name__}: {_first_line(error)})"
+            found = f"a checkpoint could not be written ({type(error).__name__}: {hosts.first_line(error)})"
             raise Mistake(f"{self.folder}: {found}; {self.advice()}") from error
 
     def advice(self) -> str:
@@ -121,9 +121,11 @@ class Checkpoints:
         kept = f"the last whole checkpoint is of step {self.latest}" if self.latest else "no checkpoint is whole yet"
         return f"{kept}. Free some space there and give the same command again"
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:300]
+    def lost(self) -> str:
+        """How to go on where another process has died."""
+        steps = saved_steps(self.folder)  # orbax would ask the process that has died
+        kept = f"the last whole checkpoint is of step {steps[-1]}" if steps else "no checkpoint is whole yet"
+        return f"{kept}. Start all processes again with the same command"
 
 
 def _changing(state: TrainState) -> dict[str, Any]:

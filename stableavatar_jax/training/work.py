@@ -43,8 +43,7 @@ def train(config: RunConfig) -> int:
     if isinstance(config, TrainConfig) and config.compile_only:
         return compile_only(config)
     keep_compiled()
-    if config.distributed:
-        jax.distributed.initialize()
+    hosts.start(config.distributed)
     part = PARTS[config.part]
     config = settle(config)
     part.check(config)

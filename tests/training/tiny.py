@@ -40,10 +40,11 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**(defaults | changes))
 
 
-def batch(seed: int, rows: int = 2, shape: tuple[int, int, int] = SHAPE) -> dict[str, np.ndarray]:
+def batch(
+    seed: int, rows: int = 2, shape: tuple[int, int, int] = SHAPE, c: DiTConfig = MODEL.dit
+) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     normal = lambda *size: rng.standard_normal((rows, *size), np.float32)  # noqa: E731
-    c = MODEL.dit
     return {
         "latents_mean": normal(*shape, 16), "latents_logvar": normal(*shape, 16) - 6,
         "reference_mean": normal(*shape, 16), "reference_logvar": normal(*shape, 16) - 6,

@@ -8,10 +8,13 @@ from typing import Literal
 
 from jax.ad_checkpoint import checkpoint_name
 
+from stableavatar_jax.models.attention import layouts, pieces
 from stableavatar_jax.models.attention.chunked import KEY_CHUNK, QUERY_CHUNK, chunked
 from stableavatar_jax.models.attention.direct import direct
 from stableavatar_jax.models.attention.few import MOST, few
 from stableavatar_jax.models.attention.kernels import cudnn, cudnn_fp8, cudnn_parts, splash, splash_parts
+from stableavatar_jax.models.attention.layouts import Cut
+from stableavatar_jax.models.attention.ring import Piece
 from stableavatar_jax.models.compute import HALVES, Compute, takes_heads
 from stableavatar_jax.shapes import Array, Float, Int
 
@@ -35,15 +38,24 @@ def attention(
     bias: Float[Array, "B N L M"] | Float[Array, "1 N L M"] | None = None,
     scale: float | None = None,
     keep: str | None = None,
+    cut: Cut = "none",
 ) -> Float[Array, "B L N K"]:
     """Softmax attention of every query over every key; the softmax runs in float32, the result has q's dtype.
 
     `lengths` are the keys that may be read, the first ones of every row; a row with none reads zero. `bias` is added
     to the scores before the softmax. `scale` multiplies the scores (default `K ** -0.5`). `keep` names for
     `jax.checkpoint` what the backward pass needs of the result (cuDNN's is known by its primitive, `models/remat.py`).
+    On a mesh, `cut` says whether queries, or queries and keys, lie along the tokens of a video (`layouts`).
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     by = route(compute, q.shape, k.shape[1], str(q.dtype), biased=bias is not None, limited=lengths is not None)
+    where = layouts.place()
+    if where and bias is None and (cut == "both" or by not in ("direct", "few")):  # XLA cuts plain products by itself
+        return layouts.spread(
+            q, k, v, lengths, where=where, cut=cut,
+            whole=lambda q, k, v, lengths: attention(q, k, v, compute, lengths=lengths, scale=scale, keep=keep),
+            piece=_piece(compute, scale, keep),
+        )  # fmt: skip
     if by == "cudnn":
         return cudnn(q, k, v, lengths, scale)
     if by == "cudnn_fp8":
@@ -64,17 +76,34 @@ def attention_parts(
     compute: Compute,
     *,
     lengths: Int[Array, "B"] | None = None,
+    scale: float | None = None,
 ) -> tuple[Float[Array, "B L N K"], Float[Array, "B N L"]]:
     """Attention over some of the keys, and the logarithm of the sum of its exponentials in float32: with these, parts
-    over other keys are merged. The parts of cuDNN and splash have no backward pass of their own.
+    over other keys are merged. The parts of cuDNN and splash have no backward pass of their own (`pieces` has one).
     """
-    scale = q.shape[-1] ** -0.5
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     by = route(compute, q.shape, k.shape[1], str(q.dtype), biased=False, limited=lengths is not None)
     if by in ("cudnn", "cudnn_fp8"):
         return cudnn_parts(q, k, v, lengths, scale)
     if by == "splash":
         return splash_parts(q, k, v, lengths, scale, chip=compute.chip)
     return chunked(q, k, v, lengths, scale) if by == "chunked" else direct(q, k, v, lengths, None, scale)
+
+
+def _piece(compute: Compute, scale: float, keep: str | None) -> Piece:
+    """Attention over some of the keys, forward and backward, by whatever computes it."""
+
+    def read(q: Array, k: Array, v: Array, lengths: Array | None) -> tuple[Array, Array]:
+        return attention_parts(q, k, v, compute, lengths=lengths, scale=scale)
+
+    def back(q: Array, k: Array, v: Array, lengths: Array | None, *of_all: Array) -> tuple[Array, Array, Array]:
+        by = route(compute, q.shape, k.shape[1], str(q.dtype), biased=False, limited=lengths is not None)
+        if by == "splash":
+            return pieces.splash_back(q, k, v, lengths, scale, *of_all, chip=compute.chip)
+        backward = pieces.cudnn_back if by == "cudnn" else pieces.plain_back
+        return backward(q, k, v, lengths, scale, *of_all)
+
+    return Piece(read, back, keep)
 
 
 def route(

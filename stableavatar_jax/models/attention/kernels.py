@@ -101,7 +101,17 @@ def splash_parts(
 
 
 def _splash(q, k, v, lengths, scale, chip, interpret, **options):
-    """The kernel on arrays padded to whole blocks; what is padded, or beyond the lengths, is another segment."""
+    kernel, arrays, segments = splash_ready(q, k, v, lengths, scale, chip=chip, interpret=interpret, **options)
+    return jax.vmap(kernel)(*arrays) if segments is None else jax.vmap(kernel)(*arrays, segments)
+
+
+def splash_ready(
+    q: Float[Array, "B L N K"], k: Float[Array, "B M N K"], v: Float[Array, "B M N K"],
+    lengths: Int[Array, "B"] | None, scale: float, *, chip: str, interpret: bool, **options: Any,
+) -> tuple[Any, tuple[Array, Array, Array], Any]:  # fmt: skip
+    """The kernel of one row, q, k and v `[B N L K]` padded to whole blocks, and which segment each token belongs to:
+    keys that are padded, or beyond the lengths, to another one (None where there are no such keys).
+    """
     from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 
     block_q, block_k, compute_k = block_sizes(chip)
@@ -118,15 +128,15 @@ def _splash(q, k, v, lengths, scale, chip, interpret, **options):
         mask=mask, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret, **options
     )
     turn = functools.partial(rearrange, pattern="B L N K -> B N L K")
-    q, k, v = turn(_fill(q * jnp.asarray(scale, q.dtype), long_q)), turn(_fill(k, long_k)), turn(_fill(v, long_k))
+    arrays = turn(_fill(q * jnp.asarray(scale, q.dtype), long_q)), turn(_fill(k, long_k)), turn(_fill(v, long_k))
     if lengths is None and (long_q, long_k) == (queries, keys):
-        return jax.vmap(kernel)(q, k, v)
+        return kernel, arrays, None
     read_to = jnp.full(len(q), keys, jnp.int32) if lengths is None else lengths
     segments = pallas.SegmentIds(
         q=jnp.zeros((len(q), long_q), jnp.int32),  # padded queries read as the others do, and are cut off
         kv=(jnp.arange(long_k) >= read_to[:, None]).astype(jnp.int32),
     )
-    return jax.vmap(kernel)(q, k, v, segments)
+    return kernel, arrays, segments
 
 
 def block_sizes(chip: str) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ from stableavatar_jax.encoding.online import TEXT_LEN, open_clips
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import IMAGE_TOKENS, PIXELS_PER_LATENT, latent_frames
 from stableavatar_jax.models.avatar import PARTS, abstract_params, boxed_params, part, settled
+from stableavatar_jax.models.compute import Device
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.sharding import draw, unbox
 from stableavatar_jax.training.export import Exported
@@ -31,10 +32,10 @@ from stableavatar_jax.training.speed import step_flops
 from stableavatar_jax.training.state import TrainState, average, begin, join, merged
 
 
-def network(config: TrainConfig) -> DiT:
-    """The network as it is trained: computing in the config's dtype, born in float32."""
+def network(config: TrainConfig, device: Device) -> DiT:
+    """The network as it is trained on such devices: computing in the config's dtype, born in float32."""
     compute = settled(
-        config.model, "dit", jax.devices()[0], config.dtype, param_dtype="float32", attention=config.attention,
+        config.model, "dit", device, config.dtype, param_dtype="float32", attention=config.attention,
         remat=config.remat,
     )  # fmt: skip
     return DiT(config.model.dit, compute)
@@ -64,7 +65,7 @@ def check(config: TrainConfig) -> None:
 
 def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
     """The run of a DiT's config; on all devices unless a mesh is given."""
-    model = network(config)
+    model = network(config, jax.devices()[0] if mesh is None else mesh.devices.flat[0])
 
     def born(key: jax.Array) -> Any:
         params = unbox(draw(model, key))
@@ -113,9 +114,9 @@ def exported(run: Run, state: TrainState) -> Exported:
     return Exported({"dit": params}, run.config.model, variables.get("lora"))
 
 
-def compiled_memory(config: TrainConfig) -> dict[str, float]:
-    """Compile the step for `config.video` and return GiB on each device: `state`, `batch`, `temporary`, `total`."""
-    run = prepare(config)
+def abstract_batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch of `config.video`, its rows where the mesh wants them."""
+    config: TrainConfig = run.config
     frames, height, width = config.video
     c = config.model.dit
     length = min(TEXT_LEN, c.text_len)  # training cuts prompts there
@@ -124,13 +125,18 @@ def compiled_memory(config: TrainConfig) -> dict[str, float]:
     shaped = lambda *shape, dtype="float32": jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)  # noqa: E731
     latents = {name: shaped(*size, c.out_channels) for name in (
         "latents_mean", "latents_logvar", "reference_mean", "reference_logvar")}
-    batch = latents | {
+    return latents | {
         "text": shaped(length, c.text_dim), "text_mask": shaped(length, dtype="bool"),
         "image": shaped(IMAGE_TOKENS, c.image_dim),
         "audio": shaped(2 * frames - 1, c.adapter.audio_dim), "face_mask": shaped(*size), "lip_mask": shaped(*size),
     }
+
+
+def compiled_memory(config: TrainConfig) -> dict[str, float]:
+    """Compile the step for `config.video` and return GiB on each device: `state`, `batch`, `temporary`, `total`."""
+    run = prepare(config)
     with run.on_mesh():
-        memory: Any = run.step.lower(run.abstract, batch).compile().memory_analysis()
+        memory: Any = run.step.lower(run.abstract, abstract_batch(run)).compile().memory_analysis()
     state = bytes_each(run.abstract)
     gib = {
         "state": state, "batch": memory.argument_size_in_bytes - state, "temporary": memory.temp_size_in_bytes,

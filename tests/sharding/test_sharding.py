@@ -15,7 +15,7 @@ from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.avatar import boxed_params, part
 from stableavatar_jax.sharding import PRESETS, make_mesh, network_part, shardings, share_of_rows
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import dataclasses
@@ -26,7 +26,7 @@ from stableavatar_jax.models.avatar import boxed_params, part
 from stableavatar_jax.sharding import RULES, MeshConfig, initialise, make_mesh, shardings
 
 model = dataclasses.replace(tiny.model, dit=dataclasses.replace(tiny.model.dit, dim=48, layers=2))
-dit, mesh = part(model, "dit"), make_mesh(MeshConfig(data=1, fsdp=2, context=2, tensor=2), heads=4)
+dit, mesh = part(model, "dit"), make_mesh(MeshConfig(data=1, fsdp=2, context=2, tensor=2), heads=2)
 params = initialise(dit, jax.random.key(0), mesh)
 
 # Born sharded: every weight has the shards its axes ask for, and no device holds a cut one whole.
