@@ -108,7 +108,8 @@ class LiveSound:
         self._rest = b""  # of the last read, less than a sample
         self._same: int | None = None  # bytes of an earlier stream that this one has repeated; None where it does not
         if keep is not None and keep.exists():
-            self._samples = keep.stat().st_size // SAMPLE_BYTES
+            self._read_bytes = keep.stat().st_size
+            self._samples = self._read_bytes // SAMPLE_BYTES
         elif keep is not None and (part := hidden(keep)).exists():
             self._read_bytes = part.stat().st_size // SAMPLE_BYTES * SAMPLE_BYTES
             os.truncate(part, self._read_bytes)
