@@ -182,6 +182,7 @@ def identity(config: SampleConfig) -> dict[str, Any]:
     """Everything that a video depends on, by the names of the options: their values, and for files what is in them."""
     plain = _flat(to_json(config))
     plain = {name: value for name, value in plain.items() if name not in WITHOUT and value is not None}
+    plain["latents"] = config.keeping.latents is not None  # where they go may change, but they are kept from the start
     for name in ("image", "audio", "conditions", "decode_only"):
         if name in plain and Path(plain[name]).is_file():
             plain[name] = _hash(Path(plain[name]))

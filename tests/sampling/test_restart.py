@@ -117,7 +117,11 @@ def test_other_options_are_refused_by_name(given, avatar, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         deliver(config, job, avatar, stop)
-    for options, names in (({"seed": 4}, "--seed"), ({"steps": 3, "shift": 4.0}, "--shift, --steps")):
+    for options, names in (
+        ({"seed": 4}, "--seed"),
+        ({"steps": 3, "shift": 4.0}, "--shift, --steps"),
+        ({"latents": tmp_path / "z.npy"}, "--latents"),  # what was finished before would be missing
+    ):
         with pytest.raises(Mistake, match=f"began with another {names}; give the options it began with, or --restart"):
             deliver(change(config, **options), job, avatar)
     run = resumable(tmp_path / "talk.mp4", restart.identity(config), stride=3, reach=38, at_once=1)
