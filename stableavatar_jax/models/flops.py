@@ -30,6 +30,13 @@ def dit_flops(
     return float(branches * (c.layers * block + ends) + audios * refine)
 
 
+def attention_flops(config: DiTConfig, latent_shape: tuple[int, int, int], *, branches: int = 1) -> float:
+    """Those of `dit_flops` that tokens reading tokens take, text and picture: what an attention kernel computes."""
+    frames, height, width = latent_shape
+    tokens = frames * height * width // (config.patch[0] * config.patch[1] * config.patch[2])
+    return float(4 * branches * config.layers * tokens * (tokens + config.text_len + IMAGE_TOKENS) * config.dim)
+
+
 def train_flops(
     config: DiTConfig, latent_shape: tuple[int, int, int], *, remat: Remat = "none", slot: int = 15
 ) -> tuple[float, float]:

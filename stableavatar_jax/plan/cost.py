@@ -1,7 +1,7 @@
 """The cost of a run, estimated before it starts: windows, evaluations, operations, memory, time."""
 
 import dataclasses
-import time
+import math
 from dataclasses import dataclass
 
 import jax
@@ -13,13 +13,15 @@ from stableavatar_jax.frames import IMAGE_TOKENS, SAMPLE_RATE, video_frames
 from stableavatar_jax.models.attention import KEY_CHUNK, QUERY_CHUNK
 from stableavatar_jax.models.audio_adapter import slot_indices
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
-from stableavatar_jax.models.flops import decoder_flops, dit_flops
+from stableavatar_jax.models.flops import attention_flops, decoder_flops, dit_flops
+from stableavatar_jax.plan.machine import Machine
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
 from stableavatar_jax.sampling.timeline import Timeline, timeline
 from stableavatar_jax.words import count, duration
 
-SHARES = {"encoding": 0.4, "denoising": 0.6, "decoding": 0.4}
-"""Shares of the machine's matrix-product speed that the stages are taken to reach."""
+PASSES = 28
+"""Times that a block reads or writes all its tokens beside products and attention, counted in the program compiled for
+an H100."""
 READING = 1e9
 """Bytes of weights that are taken to be read and made ready in a second."""
 COMPILING = {"cpu": 25.0}
@@ -38,6 +40,10 @@ class Plan:
     """Passes of the transformer: windows x steps x branches."""
     operations: dict[str, float]
     """Floating-point operations of each stage (`models/flops.py`): encoding, denoising, decoding."""
+    attention: float
+    """Operations of denoising that attention kernels do."""
+    moved: float
+    """Bytes that denoising moves through memory beside products and attention."""
     weights: dict[str, float]
     """Bytes of weights that each stage reads."""
     memory: dict[str, float]
@@ -60,33 +66,41 @@ def plan(config: SampleConfig, time: Timeline) -> Plan:
     once = dit_flops(config.model.dit, size, branches=len(branches), audios=audios, slot=slot)
     sizes = {name: [x.size for x in jax.tree.leaves(abstract_params(part(config.model, name)))] for name in PARTS}
     values = {name: sum(each) for name, each in sizes.items()}
+    tokens = size[0] * size[1] * size[2] // math.prod(config.model.dit.patch)
+    evaluations = windows.count * steps * len(branches)
+    row = config.model.dit.dim * jnp.dtype(config.weights.dtype).itemsize
     return Plan(
         time=time,
-        evaluations=windows.count * steps * len(branches),
+        evaluations=evaluations,
         operations={
             "encoding": _encoding(config, windows, heard, values),
             "denoising": once * windows.count * steps,
             "decoding": _decoded(config) * windows.frames,
         },
+        attention=attention_flops(config.model.dit, size) * evaluations,
+        moved=float(PASSES * row * tokens * config.model.dit.layers * evaluations),
         weights=_weights(config, values),
         memory=_memory(config, time, len(branches), slot, sizes),
     )
 
 
-def seconds(config: SampleConfig, cost: Plan, speed: float, platform: str) -> dict[str, float]:
-    """Seconds of each stage of a run on a machine with so many operations a second in a matrix product.
+def seconds(config: SampleConfig, cost: Plan, machine: Machine) -> dict[str, float]:
+    """Seconds of each stage of a run on a machine.
 
     Programs that an earlier run left are not compiled, and inputs that are given are not encoded.
     """
+    rates, products = machine.rates, cost.operations["denoising"] - cost.attention
+    work = {stage: cost.operations[stage] / rates[stage] for stage in ("encoding", "decoding")}
+    work["denoising"] = cost.attention / rates["attention"] + products / rates["products"]
+    if machine.bandwidth is not None:
+        work["denoising"] += cost.moved / machine.bandwidth
     stages = ["encoding", "denoising", "decoding"]
     if config.inputs.decode_only:
         stages = stages[2:]
     elif config.inputs.conditions:
         stages = stages[1:]
-    compiling = COMPILING.get(platform, COMPILING_ELSEWHERE) * len(stages) / 3
-    return {"compiling": compiling} | {
-        stage: cost.operations[stage] / (speed * SHARES[stage]) + cost.weights[stage] / READING for stage in stages
-    }
+    compiling = COMPILING.get(machine.platform, COMPILING_ELSEWHERE) * len(stages) / 3
+    return {"compiling": compiling} | {stage: work[stage] + cost.weights[stage] / READING for stage in stages}
 
 
 def _weights(config: SampleConfig, values: dict[str, int]) -> dict[str, float]:
@@ -180,19 +194,6 @@ def settled(config: SampleConfig, *windows: int | None) -> SampleConfig:
     return dataclasses.replace(config, denoising=config.denoising.settled(*windows, most_rows=rows))
 
 
-def matrix_speed(dtype: str, size: int = 2048) -> float:
-    """Operations a second of a matrix product on the default device, measured in well under a second."""
-    a = jnp.ones((size, size), dtype)
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(a, a))
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        jax.block_until_ready(product(a, a))
-        times.append(time.perf_counter() - start)
-    return 2.0 * size**3 / min(times)
-
-
 def _order(denoising: Denoising, windows: WindowPlan) -> str:
     if denoising.order != "wavefront":
         return "plain: all windows of a step, then the next step; frames are made when the last step is done"
@@ -204,14 +205,13 @@ def _order(denoising: Denoising, windows: WindowPlan) -> str:
     )
 
 
-def describe(config: SampleConfig, cost: Plan, speed: float, *, live: bool = False) -> str:
-    """The plan in words, with the time on this machine at such a speed (`seconds`); of a `live` sound, the plan of a
+def describe(config: SampleConfig, cost: Plan, machine: Machine, *, live: bool = False) -> str:
+    """The plan in words, with the time on a machine (`seconds`); of a `live` sound, the plan of a
     minute of it.
     """
     time, frame, steps = cost.time, config.frame, config.denoising.steps
     windows, branches = time.windows, len(config.denoising.guided().branches)
-    device = jax.devices()[0]
-    each = seconds(config, cost, speed, device.platform)
+    each = seconds(config, cost, machine)
     lines = ["live      the sound comes while the video is made; the figures are those of a minute"] if live else []
     lines += [
         f"video     {count(time.frames, 'frame')}, {time.seconds:.2f} s at {time.fps:g} frames/s, "
@@ -231,8 +231,7 @@ def describe(config: SampleConfig, cost: Plan, speed: float, *, live: bool = Fal
         [
             *lines,
             f"memory    about {memory[largest] / 2**30:.1f} GiB ({largest})",
-            f"time      about {duration(sum(each.values()))} on {device.device_kind} "
-            f"({speed / 1e12:.2g} TFLOP/s measured): "
+            f"time      about {duration(sum(each.values()))} on {machine.name} ({machine.told}): "
             + ", ".join(f"{stage} {duration(took)}" for stage, took in each.items())
             + "; nothing is compiled again that an earlier run of this size left",
         ]

@@ -31,11 +31,14 @@ def run(config: SampleConfig) -> None:
     begun = time.perf_counter()
     check_given(config)
     check_written(config)
+    import jax
+
     from stableavatar_jax import startup
     from stableavatar_jax.compiling import keep_compiled
     from stableavatar_jax.encoding.conditions import save_conditions
     from stableavatar_jax.media import LiveSound
     from stableavatar_jax.plan import cost
+    from stableavatar_jax.plan.machine import machine
     from stableavatar_jax.sampling.avatar import open_avatar
     from stableavatar_jax.sampling.deliver import deliver
     from stableavatar_jax.sampling.job import about, open_job
@@ -62,8 +65,8 @@ def run(config: SampleConfig) -> None:
     config = cost.settled(config, job.windows)
     job = dataclasses.replace(job, denoising=config.denoising)
     check_written(config, time_planned.frames, time_planned.windows.frames)
-    speed = cost.matrix_speed(config.weights.dtype)
-    print(cost.describe(config, cost.plan(config, time_planned), speed, live=live), flush=True)
+    here = machine(jax.devices()[0], config.weights.dtype)
+    print(cost.describe(config, cost.plan(config, time_planned), here, live=live), flush=True)
     with Bars() as bars:
         lag = Lag(job.sound, config.frame.fps) if isinstance(job.sound, LiveSound) else None
         deliver(config, job, avatar, both(bars, first_step(), *([lag] if lag else [])))
