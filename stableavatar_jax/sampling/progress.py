@@ -104,38 +104,38 @@ def first_step() -> Tell:
 
 
 class Bars:
-    """A progress bar for each stage: encoders, windows, frames.
+    """A progress bar for each stage, one below the other: encoders, windows, frames.
 
     >>> with Bars() as bars:
     ...     for block in frames(job, avatar, tell=bars): ...
     """
 
     def __init__(self) -> None:
-        self._bar: tqdm | None = None
+        self._bars: dict[str, tqdm] = {}
 
     def __enter__(self) -> "Bars":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        for bar in self._bars.values():
+            bar.close()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
             case Encoding(part, done, of):
-                self._show("encode", "part", done, of)
-                assert self._bar is not None
-                self._bar.set_postfix_str(part)
+                self._show("encode", "part", done, of).set_postfix_str(part)
             case Denoised(done, of):
                 self._show("denoise", "window", done, of)
             case Decoded(done, of):
                 self._show("decode", "frame", done, of)
 
-    def _show(self, stage: str, unit: str, done: int, of: int | None) -> None:
-        if self._bar is None or self._bar.desc.rstrip(": ") != stage:
-            if self._bar is not None:
-                self._bar.update((self._bar.total or self._bar.n) - self._bar.n)
-                self._bar.close()
-            self._bar = tqdm(total=of, desc=stage, unit=unit)
-        self._bar.update(done - self._bar.n)
+    def _show(self, stage: str, unit: str, done: int, of: int | None) -> tqdm:
+        if stage not in self._bars:
+            if encoders := self._bars.get("encode"):  # each is told of before it runs: the last one is done now
+                encoders.update((encoders.total or 0) - encoders.n)
+            self._bars[stage] = tqdm(total=of, desc=stage, unit=unit, position=len(self._bars))
+        bar = self._bars[stage]
+        bar.total = of
+        bar.update(done - bar.n)
+        return bar
