@@ -2,21 +2,25 @@
 
     python -m benchmarks.killed --kills 20 -- --config demo --image face.png --audio speech.wav
 
-What follows `--` are options of sample.py. First the video is made twice without interruption (the first time, programs
-are compiled). Then it is made again, with SIGKILL at moments that are drawn evenly over the time of the second run,
-counted from the line that tells the plan. Where a video is whole before so many kills, another is begun. Latents,
-frames and sound must be equal, and so must the files, byte for byte. The exit status is 1 where they are not.
+What follows `--` are options of sample.py; with `--stdin FILE` and `--audio -` the sound is live, and no latents are
+kept. First the video is made twice without interruption (the first time, programs are compiled). Then it is made
+again, with SIGKILL at moments that are drawn evenly over the time of the second run, counted from the line that tells
+the plan. Where a video is whole before so many kills, another is begun. Latents, frames and sound must be equal, and so
+must the files, byte for byte. The exit status is 1 where they are not.
 """
 
 import argparse
 import itertools
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,18 +36,32 @@ sys.exit(main())
 """
 
 
-def run(options: Sequence[str], output: Path, save_every: float, delay: float | None = None) -> float | None:
+@dataclass(frozen=True)
+class Command:
+    """How sample.py is called."""
+
+    options: Sequence[str]
+    save_every: float
+    """Seconds between two savings of the state."""
+    stdin: Path | None = None
+    """What is piped to it."""
+
+    def open(self, output: Path, **pipes: Any) -> subprocess.Popen[bytes]:
+        """Start it. The latents go beside the output, save those of a live sound."""
+        files = ["--output", str(output)]
+        if self.stdin is None:
+            files += ["--latents", str(output.with_suffix(".npy"))]
+        with (self.stdin or Path(os.devnull)).open("rb") as stdin:
+            command = [sys.executable, "-c", START, str(self.save_every), *self.options, *files]
+            return subprocess.Popen(command, stdin=stdin, **pipes)
+
+
+def run(command: Command, output: Path, delay: float | None = None) -> float | None:
     """Run sample.py and kill it so many seconds after its first line; the seconds that it took, None if killed.
 
-    The latents lie beside the output. Raises RuntimeError with what it said where it failed.
+    Raises RuntimeError with what it said where it failed.
     """
-    files = ["--output", str(output), "--latents", str(output.with_suffix(".npy"))]
-    with (
-        tempfile.TemporaryFile("w+") as told,
-        subprocess.Popen(
-            [sys.executable, "-c", START, str(save_every), *options, *files], stdout=subprocess.PIPE, stderr=told
-        ) as process,
-    ):
+    with tempfile.TemporaryFile("w+") as told, command.open(output, stdout=subprocess.PIPE, stderr=told) as process:
         assert process.stdout
         process.stdout.readline()
         begun = time.perf_counter()
@@ -59,13 +77,13 @@ def run(options: Sequence[str], output: Path, save_every: float, delay: float | 
     return time.perf_counter() - begun
 
 
-def killed(options: Sequence[str], output: Path, save_every: float, delays: Iterator[float]) -> Iterator[str]:
+def killed(command: Command, output: Path, delays: Iterator[float]) -> Iterator[str]:
     """Make a video in a run that is killed after each delay; what lay there after each kill."""
     for delay in delays:
-        if run(options, output, save_every, delay) is not None:
+        if run(command, output, delay) is not None:
             return
         yield f"killed after {delay:5.1f} s: {left(output)}"
-    run(options, output, save_every)
+    run(command, output)
 
 
 def left(output: Path) -> str:
@@ -79,7 +97,8 @@ def left(output: Path) -> str:
 def differences(one: Path, other: Path) -> list[str]:
     """What of two videos and their latents is not equal, in words."""
     found = []
-    if not np.array_equal(np.load(one.with_suffix(".npy")), np.load(other.with_suffix(".npy"))):
+    a, b = one.with_suffix(".npy"), other.with_suffix(".npy")
+    if a.exists() and not np.array_equal(np.load(a), np.load(b)):
         found.append("latents")
     pairs = itertools.zip_longest(media.read_video(one), media.read_video(other))
     if not all(a is not None and b is not None and np.array_equal(a, b) for a, b in pairs):
@@ -95,14 +114,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="how often a run is killed")
     parser.add_argument("--save-every", type=float, default=1.0, help="seconds between two savings of the state")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--stdin", type=Path, help="file that is piped to the run, for `--audio -`")
     parser.add_argument("options", nargs="+", help="options of sample.py, after `--`")
     args = parser.parse_args()
+    command = Command(args.options, args.save_every, args.stdin)
     draw, done, status = random.Random(args.seed), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         videos = (Path(folder) / f"{number}.mp4" for number in itertools.count())
         whole, output = next(videos), next(videos)
-        run(args.options, whole, args.save_every)
-        taken = run(args.options, output, args.save_every)
+        run(command, whole)
+        taken = run(command, output)
         assert taken
         print(f"without interruption: {taken:.1f} s", flush=True)
         while True:
@@ -113,7 +134,7 @@ def main() -> int:
                 return status
             output = next(videos)
             delays = (draw.uniform(0, taken) for _ in range(args.kills - done))
-            for line in killed(args.options, output, args.save_every, delays):
+            for line in killed(command, output, delays):
                 done += 1
                 print(f"{done:2d} {line}", flush=True)
 
