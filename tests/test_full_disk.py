@@ -20,7 +20,6 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import curves
 from stableavatar_jax.evaluation.config import Curves
 from stableavatar_jax.evaluation.report import finish
-from stableavatar_jax.sampling.latents import LatentsWriter
 from stableavatar_jax.training.logs import note
 from stableavatar_jax.weights.directory import write_part
 from stableavatar_jax.weights.formats.tensors import lazy
@@ -35,11 +34,6 @@ def conditions(path: Path) -> None:
     mask = np.ones(NOISE.shape[1:3], bool)
     made_of = Conditions(text=NOISE[0], text_mask=mask, image=NOISE[0, 0], reference=NOISE[:4], audio=NOISE[0])
     save_conditions(path, made_of, {"fps": 25})
-
-
-def latents(path: Path) -> None:
-    with LatentsWriter(path, NOISE.shape) as file:
-        file.append(NOISE)
 
 
 def records(path: Path, form: str) -> None:
@@ -65,7 +59,6 @@ READERS: dict[str, Callable[[Path, Path], object]] = {"clips": clips, "curves.pn
 """Writers that read something too."""
 WRITERS: dict[str, Callable[[Path], object]] = {
     "conditions.safetensors": conditions,
-    "latents.npy": latents,
     "npz": partial(records, form="npz"),
     "array_record": partial(records, form="array_record"),
     "report.csv": reports,

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import resource
 from fractions import Fraction
 
 import av
@@ -15,6 +14,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.media import segments
 from stableavatar_jax.media.segments import join
+from tests.disk import small_disk
 from tests.media import made
 
 RATE = SAMPLE_RATE
@@ -305,17 +305,12 @@ def test_a_disk_that_is_full_leaves_what_is_whole(tmp_path, monkeypatch):
 def test_files_that_may_not_grow_further(tmp_path):
     frames, folder = pictures(32), tmp_path / "run"
     noise = np.random.default_rng(0).integers(0, 255, (40, 64, 96, 3), np.uint8)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with media.Segments(folder, fps=25, frames=32, **SIZE) as video:
         video.write(frames)
         first = (folder / "segment-00000.mp4").read_bytes()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        try:
-            with pytest.raises(Mistake, match="make room"):
-                for _ in range(10):
-                    video.write(noise)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with small_disk(100_000), pytest.raises(Mistake, match="make room"):
+            for _ in range(10):
+                video.write(noise)
     assert names(folder) == [segments.PLAYLIST, "segment-00000.mp4"]
     assert (folder / "segment-00000.mp4").read_bytes() == first
 
