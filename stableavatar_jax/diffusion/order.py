@@ -104,19 +104,23 @@ class Work:
 
 def work(windows: Iterable[int], reach: int, steps: int, rows: int) -> Work:
     """The rows that videos of so many windows cost in the wavefront order, exactly."""
-    line, needed, evaluated, before_first = Line(reach, steps), 0, 0, 0
-    for arrival in arrivals(map(range, windows), reach, steps):
-        line.move(arrival.place)
-        live = sum(place.live for _, place in line.rows())
-        needed += live
-        evaluated += rows * math.ceil(live / rows)
-        if line.finished and line.finished[:2] == (0, 0):
-            before_first = needed
-    return Work(needed, evaluated, before_first)
+    live, before_first = _diagonals(windows, reach, steps)
+    return Work(sum(live), rows * sum(math.ceil(each / rows) for each in live), before_first)
 
 
 def widest(windows: Iterable[int], reach: int, steps: int, most: int) -> int:
     """The most rows of a micro-batch, up to `most`, that keep the waste of these videos within MOST_WASTE."""
-    windows = list(windows)
-    fitting = (rows for rows in range(min(most, steps), 1, -1) if work(windows, reach, steps, rows).waste <= MOST_WASTE)
-    return next(fitting, 1)
+    live, _ = _diagonals(windows, reach, steps)
+    waste = lambda rows: rows * sum(math.ceil(each / rows) for each in live) / sum(live)  # noqa: E731
+    return next((rows for rows in range(min(most, steps), 1, -1) if waste(rows) <= MOST_WASTE), 1)
+
+
+def _diagonals(windows: Iterable[int], reach: int, steps: int) -> tuple[list[int], int]:
+    """Windows of each diagonal, and evaluations until the first stride of the first video is final."""
+    line, live, before_first = Line(reach, steps), [], 0
+    for arrival in arrivals(map(range, windows), reach, steps):
+        line.move(arrival.place)
+        live.append(sum(place.live for _, place in line.rows()))
+        if line.finished and line.finished[:2] == (0, 0):
+            before_first = sum(live)
+    return live, before_first
