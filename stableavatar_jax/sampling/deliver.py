@@ -26,7 +26,7 @@ def deliver(config: SampleConfig, job: Job, avatar: Avatar, tell: Tell = silent)
         keeping.output, options, stride=stride, reach=vae.decoder_reach(), at_once=at_once(platform)
     ) as run:
         listeners, latents = [tell], None
-        if keeping.latents:
+        if keeping.latents and job.latents is None:
             shape = (job.known.windows.frames, *frame.latent_size, vae.z_dim)
             latents = LatentsFile(run.folder / "latents.npy", shape)
             listeners.append(latents)
