@@ -18,13 +18,14 @@ from stableavatar_jax.training.parts.config import TrainConfig
 from stableavatar_jax.trees import flatten, unflatten
 from stableavatar_jax.weights.directory import has_part
 
-PRESET = "demo_dit"
 
-
-def trained(folder: Path, adapter: Ablation, start: Path | None, records: Path | None, steps: int) -> Path:
+def trained(
+    folder: Path, adapter: Ablation, start: Path | None, *, preset: str, records: Path | None, steps: int
+) -> Path:
     """The model directory of an adapter, `folder/ADAPTER-STEPS`; what a stopped call left is gone on with.
 
-    It begins with the weights of `start`, but for the adapter's own, which are drawn from one seed. Raises Mistake.
+    `preset` says how it is trained. It begins with the weights of `start`, but for the adapter's own, which are drawn
+    from one seed. Raises Mistake.
     """
     name = f"{adapter}-{steps}"
     if has_part(folder / name / "dit"):
@@ -36,13 +37,13 @@ def trained(folder: Path, adapter: Ablation, start: Path | None, records: Path |
         )
     if not has_part(folder / f"{name}.start" / "dit"):
         begin(start, folder / f"{name}.start", adapter)
-    preset = load_preset(PRESET, TrainConfig)
+    usual = load_preset(preset, TrainConfig)
     optimizer = dataclasses.replace(
-        preset.optimizer, learning_rate=3e-3, warmup=min(50, steps), decay="linear", decay_start=steps // 2,
+        usual.optimizer, learning_rate=3e-3, warmup=min(50, steps), decay="linear", decay_start=steps // 2,
         decay_steps=steps - steps // 2,
     )  # fmt: skip
     config = dataclasses.replace(
-        preset, checkpoint=folder / f"{name}.start", data=records, run_dir=folder / f"{name}.run", steps=steps,
+        usual, checkpoint=folder / f"{name}.start", data=records, run_dir=folder / f"{name}.run", steps=steps,
         optimizer=optimizer,
     )  # fmt: skip
     if work.train(config):

@@ -27,6 +27,8 @@ from stableavatar_jax.sampling.config import Denoising, SampleConfig, change
 from stableavatar_jax.whole import check_folder, whole
 
 CELLS = "cells.jsonl"
+ENDS = 20.0
+"""Seconds at the beginning and at the end in which lips and motion are measured by themselves."""
 SHOWN = (
     "r", "lag", "colour_drift", "sharpness_kept", "seam", "proportions", "mouth_moves", "head_moves", "evaluations",
 )  # fmt: skip
@@ -56,6 +58,8 @@ class Ablations:
     """The model and how it is sampled where the table says nothing else."""
     records: Path | None = None
     """Records to train on, for rows that need a model of their own (tables 3 and 4)."""
+    train_preset: str = "demo_dit"
+    """How those models are trained."""
     train_steps: int = 300
     """Steps of those short trainings, all from one common start."""
     output: Path = Path("outputs/ablations")
@@ -156,7 +160,10 @@ class Runner:
                 from benchmarks.ablation_models import trained
 
                 c = self.config
-                checkpoint = trained(c.output / "models", row.adapter, checkpoint, c.records, c.train_steps)
+                checkpoint = trained(
+                    c.output / "models", row.adapter, checkpoint, preset=c.train_preset, records=c.records,
+                    steps=c.train_steps,
+                )  # fmt: skip
             self._avatars[row.adapter] = open_avatar(change(config, checkpoint=checkpoint), keep=True)
         return self._avatars[row.adapter]
 
@@ -179,15 +186,15 @@ class Runner:
 
 
 def judge(made: np.ndarray, known: Any, windows: Any) -> dict[str, float]:
-    """The measures of a cell: those of `evaluation`, and lips and motion in the first and the last 20 s."""
-    from stableavatar_jax.evaluation.measures import ends, measure
+    """The measures of a cell: those of `evaluation`, and lips and motion in the first and the last `ENDS` seconds."""
+    from stableavatar_jax.evaluation.measures import ends, measure, stretches
     from stableavatar_jax.evaluation.readers import CartoonReader
     from stableavatar_jax.evaluation.readings import read
 
     seen = read(made, known.clip.fps, CartoonReader(known.character.seed))
     truth = known.mouth.opening
     assert windows.frames == latent_frames(len(made))
-    return measure(seen, expected=truth, plan=windows).values | ends(seen, truth)
+    return measure(seen, expected=truth, plan=windows).values | ends(stretches(seen, truth, ENDS))
 
 
 def printed(found: Mapping[str, list[Mapping[str, float]]], columns: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from stableavatar_jax.compiling import keep_compiled
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import gates
-from stableavatar_jax.evaluation.config import Codec
+from stableavatar_jax.evaluation.config_networks import Codec
 from stableavatar_jax.evaluation.report import finish, means
 from stableavatar_jax.evaluation.sheet import film_strips
 from stableavatar_jax.evaluation.video import Frames, load_codec
@@ -36,8 +36,8 @@ def judge(config: Codec) -> int:
         kept = media.postprocess(codec(media.centred(given)[None])[0])
         rows[each.clip.id] = measure(kept, given, each)
         strips += [given, kept]
-    media.write_picture(config.output / "sheet.png", film_strips(strips))
-    return finish(config.output, rows, means(rows), gates.CODEC, {"checkpoint": str(config.checkpoint)})
+    about = {"checkpoint": str(config.checkpoint)}
+    return finish(config.output, rows, means(rows), gates.CODEC, about, {"sheet": film_strips(strips)})
 
 
 def whole_latents(frames: int) -> int:

@@ -5,8 +5,11 @@ import numpy as np
 from stableavatar_jax.shapes import Float
 
 
-def ciede2000(one: Float[np.ndarray, "*N 3"], other: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N"]:
-    """The difference of CIELAB colours under reference conditions; about 1 is just noticed side by side."""
+def ciede2000(one: Float[np.ndarray, "*N 3"], other: Float[np.ndarray, "*M 3"]) -> Float[np.ndarray, "*K"]:
+    """The difference of CIELAB colours under reference conditions; about 1 is just noticed side by side.
+
+    Colours of two shapes are broadcast.
+    """
     (l1, a1, b1), (l2, a2, b2) = np.moveaxis(one, -1, 0), np.moveaxis(other, -1, 0)
     strength = _seventh((np.hypot(a1, b1) + np.hypot(a2, b2)) / 2)
     a1, a2 = (a * (1.5 - 0.5 * strength) for a in (a1, a2))  # greys are seen apart more easily

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.evaluation.config import METRICS, Curves
+from stableavatar_jax.evaluation.config_pictures import METRICS, Curves
 from stableavatar_jax.shapes import Float
 from stableavatar_jax.whole import whole
 

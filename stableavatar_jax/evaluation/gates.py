@@ -30,10 +30,12 @@ TALK = (
 )
 RECORDINGS = (Gate("rule_r", least=0.6),)
 DRIFT = (
-    Gate("change", most=1),
-    Gate("distance", most=2),
-    Gate("mouth_moves", least=0.25),
-    Gate("head_moves", least=0.25),
+    Gate("colour_drift", most=1),
+    Gate("sharpness", least=0.97),
+    Gate("r_kept", least=-0.03),
+    Gate("proportions", most=0.05),
+    Gate("mouth_least", least=0.25),
+    Gate("head_least", least=0.0026),
 )
 
 

@@ -1,7 +1,7 @@
 """Readings of a video as numbers that can be compared, and as curves over its time."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,35 +60,48 @@ def motion(faces: Faces) -> dict[str, float]:
     }
 
 
-def sync(faces: Faces, expected: Curve) -> dict[str, float]:
+def sync(faces: Faces, expected: Curve, flat: float = RULE_FLAT) -> dict[str, float]:
     """`r` of the opening seen with the one expected, `best_r` at the lag where it is highest, and that `lag` in frames:
-    above 0 where the mouth comes after the sound. Frames without a face are passed over by interpolation."""
+    above 0 where the mouth comes after the sound. Frames without a face are passed over by interpolation; `flat` is the
+    range below which `expected` does not move."""
     length = min(len(faces.opening), len(expected))
     if length <= MAX_LAG + 1:
         raise Mistake(f"{length} frames are too few to compare lips with sound; {MAX_LAG + 2} are needed")
     seen = filled(faces.opening[:length])
-    flat = faces.flat, RULE_FLAT
-    best = correlation(seen, expected[:length], MAX_LAG, flat)
-    return {"r": correlation(seen, expected[:length], 0, flat).r, "best_r": best.r, "lag": float(best.lag)}
+    known = filled(expected[:length])
+    best = correlation(seen, known, MAX_LAG, (faces.flat, flat))
+    return {"r": correlation(seen, known, 0, (faces.flat, flat)).r, "best_r": best.r, "lag": float(best.lag)}
 
 
-def ends(seen: Readings, expected: Curve, seconds: float = 20.0) -> dict[str, float]:
-    """`early_r` and `late_r` in the first and the last so many seconds (of a shorter video its halves), and
-    `mouth_least` and `head_least`: the least motion (`motion`) in any stretch of that length."""
+def stretches(seen: Readings, expected: Curve, seconds: float) -> list[dict[str, float]]:
+    """Measures of one stretch of so many seconds after another; the last one ends with the video.
+
+    `r`, `mouth_moves` and `head_moves` are those of the stretch; `colour` is CIEDE2000 from the video's beginning,
+    `sharpness` the mean share of the first frame's.
+    """
     assert seen.faces is not None
     length = min(len(seen), len(expected))
-    n = min(round(seconds * seen.fps), length // 2)
-    starts = (*range(0, length - n, n), length - n)
-    faces = seen.faces
-    stretches = [
-        dataclasses.replace(faces, opening=faces.opening[k : k + n], place=faces.place[k : k + n]) for k in starts
-    ]
-    moved = [motion(each) for each in stretches]
+    n, rows = min(round(seconds * seen.fps), length), []
+    starts = [*range(0, length - n + 1, n)]
+    for first in (*starts[:-1], length - n):
+        part = slice(first, first + n)
+        faces = dataclasses.replace(seen.faces, opening=seen.faces.opening[part], place=seen.faces.place[part])
+        rows.append({
+            "r": sync(faces, expected[part])["r"],
+            **motion(faces),
+            "colour": colour_drift(seen.colours[: span(len(seen))], seen.colours[part]),
+            "sharpness": float(seen.sharpness[part].mean() / max(seen.sharpness[0], 1e-9)),
+        })  # fmt: skip
+    return rows
+
+
+def ends(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`early_r` and `late_r` of the first and the last stretch, `mouth_least` and `head_least` of any."""
     return {
-        "early_r": sync(stretches[0], expected[:n])["r"],
-        "late_r": sync(stretches[-1], expected[length - n : length])["r"],
-        "mouth_least": min(each["mouth_moves"] for each in moved),
-        "head_least": min(each["head_moves"] for each in moved),
+        "early_r": rows[0]["r"],
+        "late_r": rows[-1]["r"],
+        "mouth_least": min(row["mouth_moves"] for row in rows),
+        "head_least": min(row["head_moves"] for row in rows),
     }
 
 
@@ -121,10 +134,13 @@ class Measured:
     """What is drawn over time: a plot's lines by their names, by the plot's name."""
 
 
-def measure(seen: Readings, *, expected: Curve | None = None, plan: WindowPlan | None = None) -> Measured:
+def measure(
+    seen: Readings, *, expected: Curve | None = None, flat: float = RULE_FLAT, plan: WindowPlan | None = None
+) -> Measured:
     """All measures that need no other video.
 
-    `expected` is the opening that the sound asks for, or the true one; `plan` are the windows the video was made in.
+    `expected` is the opening that the sound asks for, or the true one, and `flat` is the range below which
+    it does not move; `plan` are the windows the video was made in.
     """
     n = span(len(seen))
     freezes = frozen(seen.change)
@@ -139,7 +155,7 @@ def measure(seen: Readings, *, expected: Curve | None = None, plan: WindowPlan |
     curves: dict[str, Mapping[str, Curve]] = {
         "colour against the beginning (CIEDE2000)": {"colour": since},
         "sharpness against the first frame": {"sharpness": seen.sharpness / max(seen.sharpness[0], 1e-9)},
-        "change from frame to frame (grey levels)": {"change": np.nan_to_num(seen.change)},
+        "change from frame to frame (grey levels)": {"change": seen.change[1:]},
     }
     if plan:
         values["seam"] = seams(seen, plan)
@@ -150,8 +166,8 @@ def measure(seen: Readings, *, expected: Curve | None = None, plan: WindowPlan |
             values[name] = IDENTITY[name](known[:half], known[-half:])
         lines = {"seen": filled(seen.faces.opening)}
         if expected is not None:
-            values |= sync(seen.faces, expected)
-            lines["expected"] = expected
+            values |= sync(seen.faces, expected, flat)
+            lines["expected"] = filled(expected)
         curves = {"mouth": {name: _unit(line) for name, line in lines.items()}} | curves
     return Measured(values, curves)
 

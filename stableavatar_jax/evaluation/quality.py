@@ -73,15 +73,16 @@ def seam(change: Float[np.ndarray, "T"], joints: Int[np.ndarray, "J"]) -> float:
     """How much more the picture changes where a window begins or ends than around it: 1 where nobody sees the joint.
 
     `change` is the mean difference of each latent frame's first picture from the picture before; `joints` are latent
-    frames. The median over joints of the change there, over the mean of the `NEAR` on either side that are no joints.
-    NaN without joints.
+    frames. The mean of the change there, over the mean of the `NEAR` on either side that are no joints. NaN without
+    joints.
     """
-    ratios = []
+    there, around = [], []
     for joint in joints[(joints > 0) & (joints < len(change))]:
-        around = [k for k in range(joint - NEAR, joint + NEAR + 1) if 0 < k < len(change) and k not in joints]
-        if around:
-            ratios.append(change[joint] / max(float(change[around].mean()), 1e-6))
-    return float(np.median(ratios)) if ratios else float("nan")
+        near = [k for k in range(joint - NEAR, joint + NEAR + 1) if 0 < k < len(change) and k not in joints]
+        if near:
+            there.append(change[joint])
+            around.append(change[near].mean())
+    return float(np.mean(there) / max(float(np.mean(around)), 1e-6)) if there else float("nan")
 
 
 def frechet(one: Float[np.ndarray, "N D"], other: Float[np.ndarray, "M E"]) -> float:

@@ -12,7 +12,7 @@ from stableavatar_jax.data.clips.faces import Face, FaceFinder
 from stableavatar_jax.errors import Mistake, need
 from stableavatar_jax.evaluation.readings import Faces, Frame
 from stableavatar_jax.inputs import check_file
-from stableavatar_jax.shapes import Float
+from stableavatar_jax.shapes import Float, UInt8
 from stableavatar_jax.world.correlation import FLAT
 
 EVERY = 10
@@ -76,7 +76,7 @@ class FaceReader:
         return Faces(opening=np.array(opening), place=np.array(place), flat=LIP_FLAT, identity=identity)
 
 
-def _square(frame: Frame) -> Frame:
+def _square(frame: Frame) -> UInt8[np.ndarray, "S S 3"]:
     if frame.shape[0] != frame.shape[1]:
         raise Mistake(f"frames of {frame.shape[1]}x{frame.shape[0]} pixels; characters of the world are square")
     if len(frame) == SIZE:

@@ -50,7 +50,7 @@ class Readings:
         return len(self.change)
 
 
-def read(frames: Iterable[Frame], fps: float, reader: Reader | None = None) -> Readings:
+def read(frames: Iterable[Frame], fps: float | int, reader: Reader | None = None) -> Readings:
     """Look at a video in one pass, in memory that does not grow with the size of its pictures."""
     notes = _Notes()
     watched = notes.watch(frames)
@@ -58,7 +58,7 @@ def read(frames: Iterable[Frame], fps: float, reader: Reader | None = None) -> R
     for _ in watched:  # what the reader left, or all where there is none
         pass
     seen = {name: np.array(values, np.float64) for name, values in notes.seen.items()}
-    return Readings(fps=fps, faces=faces, **seen)
+    return Readings(fps=float(fps), faces=faces, **seen)
 
 
 def cells(frame: Frame) -> Float[np.ndarray, "cells 3"]:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from stableavatar_jax import media
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.evaluation.config import Sheet
+from stableavatar_jax.evaluation.config_pictures import Sheet
 from stableavatar_jax.evaluation.video import Frames
 
 
@@ -35,8 +35,14 @@ def _over_mouth(config: Sheet, frame: np.ndarray, label: str) -> np.ndarray:
     high = round(config.size * picture.height / picture.width)
     whole = picture.resize((config.size, high), Image.Resampling.LANCZOS)
     mouth = picture.resize(whole.size, Image.Resampling.LANCZOS, box=(left, top, right, bottom))
-    ImageDraw.Draw(whole).text((4, 2), label, "white", stroke_width=2, stroke_fill="black")
-    return np.concatenate([whole, mouth])
+    return np.concatenate([labelled(np.asarray(whole), label), mouth])
+
+
+def labelled(frame: np.ndarray, label: str) -> np.ndarray:
+    """A frame with words in its corner."""
+    picture = Image.fromarray(frame)
+    ImageDraw.Draw(picture).text((4, 2), label, "white", stroke_width=2, stroke_fill="black")
+    return np.asarray(picture)
 
 
 def film_strips(videos: Sequence[Frames], columns: int = 16) -> np.ndarray:

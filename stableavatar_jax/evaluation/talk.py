@@ -36,14 +36,13 @@ def judge(config: Talk) -> int:
     if config.recordings:
         return judge_recordings(config, clips, about)
     made = [speak(config, known, known.clip.samples) for known in clips]
-    openings = [mouth_opening(frames, known.character).opening for frames, known in zip(made, clips, strict=True)]
+    poses = [find_poses(frames, known.character) for frames, known in zip(made, clips, strict=True)]
     rows = {}
-    for place, (frames, known, opening) in enumerate(zip(made, clips, openings, strict=True)):
+    for place, (frames, known, seen) in enumerate(zip(made, clips, poses, strict=True)):
         others = [other.mouth.opening for other in clips[:place] + clips[place + 1 :]]
-        rows[known.clip.id] = measure(frames, opening, known, others)
+        rows[known.clip.id] = measure(frames, seen, known, others)
     strips = [strip for known, frames in zip(clips, made, strict=True) for strip in (known.frames(), frames)]
-    media.write_picture(config.output / "sheet.png", film_strips(strips))
-    return finish(config.output, rows, means(rows), gates.TALK, about)
+    return finish(config.output, rows, means(rows), gates.TALK, about, {"sheet": film_strips(strips)})
 
 
 def judge_recordings(config: Talk, clips: Sequence[Known], about: dict[str, object]) -> int:
@@ -55,8 +54,7 @@ def judge_recordings(config: Talk, clips: Sequence[Known], about: dict[str, obje
         frames = speak(config, known, samples)
         rows[path.name] = measure_recording(mouth_opening(frames, known.character).opening, samples)
         strips.append(frames)
-    media.write_picture(config.output / "sheet.png", film_strips(strips))
-    return finish(config.output, rows, means(rows), gates.RECORDINGS, about)
+    return finish(config.output, rows, means(rows), gates.RECORDINGS, about, {"sheet": film_strips(strips)})
 
 
 def speak(config: Talk, known: Known, samples: Float[np.ndarray, "S"]) -> Frames:
@@ -66,28 +64,29 @@ def speak(config: Talk, known: Known, samples: Float[np.ndarray, "S"]) -> Frames
 
 
 def measure(
-    frames: Frames, opening: Float[np.ndarray, "T"], known: Known, others: Sequence[Float[np.ndarray, "S"]]
+    frames: Frames, poses: Sequence[Pose], known: Known, others: Sequence[Float[np.ndarray, "S"]]
 ) -> dict[str, float]:
-    """The measures of a video, from the opening seen in it and the true openings of other clips.
+    """The measures of a video, from the poses seen in it and the true openings of other clips.
 
     `r` and `lag` (frames, either way) against the truth, `over_loudness` how much better than the loudness of the sound
     as a predictor, `wrong_r` the mean r against the others; `lip_psnr` decibels against the character drawn with the
     true mouth, and `shut_psnr` what a shut mouth would have; `shut` the share of p, b and m at which the mouth is shut,
     and `shut_share` of all frames; `spread` the standard deviation in units of the true one.
     """
-    length = min(len(opening), known.clip.frames)
-    seen, truth = opening[:length], known.mouth.opening[:length]
+    length = min(len(frames), known.clip.frames)
+    frames, poses = frames[:length], poses[:length]
+    seen, truth = mouth_opening(frames, known.character, poses).opening, known.mouth.opening[:length]
     against = [correlation(seen[: len(other)], other[:length]).r for other in others]
     r = correlation(seen, truth).r
     closures = shut_at(known.phonemes, seen, known.clip.fps)
     closures = closures[np.isfinite(closures)]
-    drawn, shut, lips = _true_mouths(frames[:length], known)
+    drawn, shut, lips = _true_mouths(frames, poses, known)
     return {
         "r": r,
         "lag": float(abs(correlation(seen, truth, MAX_LAG).lag)),
         "over_loudness": r - correlation(loudness(known.clip.samples, length, known.clip.fps), truth).r,
         "wrong_r": float(np.mean(against)) if against else np.nan,
-        "lip_psnr": lip_psnr(frames[:length], drawn, lips),
+        "lip_psnr": lip_psnr(frames, drawn, lips),
         "shut_psnr": lip_psnr(shut, drawn, lips),
         "shut": float(np.mean(closures < SHUT)) if len(closures) else np.nan,
         "shut_share": float(np.mean(seen < SHUT)),
@@ -106,11 +105,13 @@ def measure_recording(opening: Float[np.ndarray, "T"], samples: Float[np.ndarray
     }
 
 
-def _true_mouths(frames: Frames, known: Known) -> tuple[Frames, Frames, Float[np.ndarray, "T H W"]]:
+def _true_mouths(
+    frames: Frames, poses: Sequence[Pose], known: Known
+) -> tuple[Frames, Frames, Float[np.ndarray, "T H W"]]:
     """The character drawn with the true mouth and with a shut one, the head where it is seen to be, and its lips."""
     size, drawn, shut, lips = frames.shape[1], [], [], []
     mouths = zip(known.mouth.opening.tolist(), known.mouth.width.tolist(), strict=True)
-    for pose, (opening, width) in zip(find_poses(frames, known.character), mouths, strict=False):
+    for pose, (opening, width) in zip(poses, mouths, strict=False):
         place = {"x": pose.x, "y": pose.y, "roll": pose.roll}
         drawn.append(render(known.character, Pose(opening=opening, width=width, **place), size))
         shut.append(render(known.character, Pose(**place), size))

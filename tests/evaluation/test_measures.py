@@ -6,6 +6,7 @@ from scipy import linalg
 
 from stableavatar_jax.diffusion.windows import WindowPlan
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.evaluation.__main__ import main
 from stableavatar_jax.evaluation.colour import ciede2000
 from stableavatar_jax.evaluation.measures import csim, filled, joints, proportions, seams, sync
 from stableavatar_jax.evaluation.quality import frechet, frozen, psnr, seam, sharpness, ssim
@@ -153,3 +154,17 @@ def test_a_video_is_read_in_one_pass():
     seen = read(iter(frames), 25.0, reader)
     assert len(seen) == 7 and seen.colours.shape == (7, 64, 3) and seen.faces is not None
     assert np.isnan(seen.change[0]) and seen.change[3] == 0 and seen.change[4] > 50
+
+
+def test_the_frechet_command(tmp_path, capsys):
+    for name, shift in (("real", 0), ("made", 2)):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(1).standard_normal((50, 6)) + shift)
+    command = ["frechet", str(tmp_path / "real.npy")]
+    assert main([*command, str(tmp_path / "made.npy")]) == 0
+    assert float(capsys.readouterr().out) == pytest.approx(24, rel=1e-3)
+    np.save(tmp_path / "few.npy", np.zeros((3, 6)))
+    assert main([*command, str(tmp_path / "few.npy")]) == 0 and "fewer rows" in capsys.readouterr().out
+    (tmp_path / "text.npy").write_text("no features")
+    for name, told in (("text", "no .npy file"), ("flat", "rows, are needed")):
+        np.save(tmp_path / "flat.npy", np.zeros(6))
+        assert main([*command, str(tmp_path / f"{name}.npy")]) == 1 and told in capsys.readouterr().err
