@@ -1,6 +1,7 @@
 """Where a run's measurements go: metrics.csv with every step, lines on the screen, TensorBoard, a plot of the loss.
 
 TensorBoard needs tensorboardX and the plot matplotlib (the extra `training`); without them those are left out.
+`boards` says who else is shown a run.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from stableavatar_jax import hosts
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.training.boards import Board, check_boards, open_boards, tagged
 from stableavatar_jax.whole import whole
 from stableavatar_jax.words import duration
 
@@ -35,11 +37,13 @@ class Log:
     Nothing is written before the first step. Raises OSError where a measurement cannot be written.
     """
 
-    def __init__(self, folder: Path, start: int, steps: int, every: int):
+    def __init__(self, folder: Path, start: int, steps: int, every: int, options: Mapping[str, Any] | None = None):
+        """`options` are those of the run, which boards show. Raises Mistake where one is wanted that is not there."""
+        check_boards()
         self.folder, self.start, self.steps, self.every, self.path = folder, start, steps, every, folder / FILE
         self.recent: list[Mapping[str, float]] = []
         self._file: IO[str] | None = None
-        self._board: Any = None
+        self._options, self._boards = options or {}, list[Board]()
         self._bar: Any = None
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
@@ -55,13 +59,23 @@ class Log:
 
     def close(self) -> None:
         """Write what is pending, and the plot; what cannot be written is left out, as every step has its row."""
-        for each in (self._file, self._board, self._bar):
+        for each in (self._file, *self._boards, self._bar):
             with contextlib.suppress(OSError):
                 if each is not None:
                     each.close()
         with contextlib.suppress(OSError, Mistake):
             if self._file:
                 plot_loss(self.path, self.folder / "loss.png")
+
+    def validated(self, step: int) -> None:
+        """Show what a validation wrote: its row of validation.csv, its video."""
+        video = self.folder / "validation" / f"{step}.mp4"
+        rows = [row for row in read_rows(self.folder / "validation.csv") if row["step"] == step]
+        for board in self._boards:
+            for row in rows:
+                board.numbers(step, tagged({name: row[name] for name in row if name != "step"}, "validation"))
+            if video.is_file():
+                board.video(step, video)
 
     def _open(self, names: Sequence[str]) -> IO[str]:
         """Start the file, or start it again with the rows that are kept, whole or not at all."""
@@ -70,7 +84,7 @@ class Log:
         _write_rows(self.path, list(rows[0]) if rows else names, rows)
         self._file = file = self.path.open("a", newline="")
         self._writer = csv.DictWriter(file, list(rows[0]) if rows else names)
-        self._board = _tensorboard(self.folder, self.start)
+        self._boards = open_boards(self.folder, self.start, self._options)
         # A bar on a terminal, where its figures would leave no room for it; lines in a file.
         self._bar = tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
         return file
@@ -85,9 +99,8 @@ class Log:
         # A step that waited for the compiler says nothing of those to come.
         seconds = sorted(row["seconds"] for row in self.recent)[len(self.recent) // 2]
         self.recent.clear()
-        if self._board:
-            for name, value in means.items():
-                self._board.add_scalar(name, value, step)
+        for board in self._boards:
+            board.numbers(step, tagged(means))
         figures = "  ".join(f"{name} {means[name]:.3g}" for name in SHOWN if name in means)
         if means.get("waiting_for_input", 0) > 0.1:
             figures += f"  waiting for input {means['waiting_for_input']:.0%}"
@@ -146,11 +159,3 @@ def _write_rows(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, An
 def _text(value: float | int) -> str:
     """The shortest text that reads back as the same number; nothing for NaN."""
     return "" if isinstance(value, float) and math.isnan(value) else repr(value)
-
-
-def _tensorboard(folder: Path, start: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)

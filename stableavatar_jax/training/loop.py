@@ -13,6 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from stableavatar_jax import hosts, startup
+from stableavatar_jax.config import to_json
 from stableavatar_jax.data.iterator import CheckpointableIterator
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training.directory import write_own
@@ -64,7 +65,8 @@ def _steps(
     with contextlib.ExitStack() as stack:
         log = None
         if hosts.is_first():
-            log = stack.enter_context(contextlib.closing(Log(config.run_dir, start, config.steps, config.log_every)))
+            log = Log(config.run_dir, start, config.steps, config.log_every, to_json(config))
+            stack.enter_context(contextlib.closing(log))
         reader = stack.enter_context(contextlib.closing(Reader(batches, run.mesh)))
         stop = stack.enter_context(_signals())
         measured = Measurements(run, log, checkpoints)
@@ -84,6 +86,8 @@ def _steps(
             if validate and config.validate_every and step % config.validate_every == 0:
                 measured.finish()
                 validate(step, state)
+                if log:
+                    log.validated(step)
                 measured.restart_clock()
             if stopping:
                 break
