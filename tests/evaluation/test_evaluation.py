@@ -103,7 +103,7 @@ def test_clips_in_which_there_is_nothing_to_judge(tmp_path, capsys):
     build_world(BuildWorldConfig(output=tmp_path / "faces", characters=2, seconds=0.0, split="test", workers=1))
     for command in ("talk", "codec"):
         assert run(command, "--clips", tmp_path / "faces", "--output", tmp_path / command) == 1
-        assert "error: nobody speaks in the 2 clips" in capsys.readouterr().err
+        assert "error: nobody speaks in 2 clips" in capsys.readouterr().err
         assert not (tmp_path / command).exists()
 
 
