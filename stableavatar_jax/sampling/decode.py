@@ -52,7 +52,7 @@ def decode(
     and while whoever asked for them works on them.
     """
     done = FRAMES_PER_LATENT * begin
-    for made in _ahead(_chunks(vae, params, latents)):
+    for made in _ahead(_calls(vae, params, latents)):
         video, length = np.asarray(made), frames()
         video = video[: None if length is None else length - done]
         done += len(video)
@@ -62,24 +62,28 @@ def decode(
             return
 
 
-def _chunks(vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"]]) -> Iterator[Array]:
-    """Frames of every call of the decoder, on the device; the first call has the first latent frame alone.
+def _calls(vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"]]) -> Iterator[Array | None]:
+    """Frames of every call of the decoder, on the device; None before more latents are asked for.
 
-    The last call is filled up with its last latent frame: no frame depends on a later one.
+    The first call has the first latent frame alone. The last one is filled up with its last latent frame: no frame
+    depends on a later one.
     """
     run, cache, count = decoder(vae), None, at_once(vae.compute.platform)
-    flat = itertools.chain.from_iterable(latents)
-    group = list(itertools.islice(flat, 1))
-    while group:
-        group += group[-1:] * (0 if cache is None else count - len(group))
-        frames, cache = run(params, jnp.asarray(np.stack(group)), cache)
-        frames.copy_to_host_async()
-        yield frames
-        group = list(itertools.islice(flat, count))
+    waiting: list[np.ndarray] = []
+    for block in itertools.chain(latents, [None]):
+        waiting += list(block) if block is not None else waiting[-1:] * (-len(waiting) % count)
+        while len(waiting) >= (size := 1 if cache is None else count):
+            frames, cache = run(params, jnp.asarray(np.stack(waiting[:size])), cache)
+            frames.copy_to_host_async()
+            yield frames
+            waiting = waiting[size:]
+        yield None
 
 
-def _ahead(items: Iterator[Array]) -> Iterator[Array]:
-    """The same items, each given when the next one has been asked for."""
-    for before, _ in itertools.pairwise(itertools.chain(items, [None])):
-        assert before is not None
-        yield before
+def _ahead(items: Iterator[Array | None]) -> Iterator[Array]:
+    """The same items, each given when the next one has been asked for; None gives the last one at once."""
+    before = None
+    for item in items:
+        if before is not None:
+            yield before
+        before = item

@@ -153,3 +153,11 @@ def test_what_failed_before_there_was_anything_leaves_nothing(given, avatar, tmp
     with pytest.raises(Mistake, match="a picture is needed"):
         deliver(config, broken, avatar)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_the_first_stride_fills_a_segment(tmp_path, at_once):
+    """So window 0 can be played when K S (S-1) / 2 + S windows have been evaluated (`test_order`)."""
+    made = 1 + 4 * (at_once * ((11 - 1) // at_once))
+    run = restart.Run(tmp_path, stride=11, reach=38, at_once=at_once)
+    assert 32 <= run.segment <= made and run.segment % (4 * at_once) == 0
