@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import multiprocessing
+import logging
 import os
 import shutil
 import signal
@@ -130,7 +131,8 @@ def test_the_room_it_needs_is_looked_for_before_the_work(tmp_path, finder, monke
 
 
 @pytest.mark.parametrize("name", [b"a\nb.mp4", b"c\xff.mp4", b" d.mp4"])
-def test_a_name_that_no_list_can_hold_is_left_out(tmp_path, finder, name):
+def test_a_name_that_no_list_can_hold_is_left_out(tmp_path, finder, name, caplog, capfd):
+    caplog.set_level(logging.CRITICAL)  # no process of pytest could tell another one of this name
     good = made.video(tmp_path / "raw" / "speech-1.mp4")
     shutil.copy(good, good.with_name(os.fsdecode(name)))
     tally = prepare.prepare(config(tmp_path))
@@ -139,6 +141,7 @@ def test_a_name_that_no_list_can_hold_is_left_out(tmp_path, finder, name):
     assert "rename it" in (tmp_path / "out" / "report.csv").read_text()
     with pytest.raises(Mistake, match="rename it"):
         read_clip(good.with_name(os.fsdecode(name)), os.fsdecode(name), "talking")
+    capfd.readouterr()
 
 
 def test_a_separated_voice_takes_the_place_of_the_sound(tmp_path, finder):
