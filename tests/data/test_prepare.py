@@ -2,8 +2,8 @@
 
 import contextlib
 import csv
-import multiprocessing
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
