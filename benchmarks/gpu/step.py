@@ -21,7 +21,7 @@ from stableavatar_jax.training.parts.dit_step import make_train_step
 from stableavatar_jax.training.state import begin
 
 CHOICES: tuple[tuple[Remat, bool], ...] = (
-    ("attention", False), ("attention", True), ("names", False), ("full", False), ("offload", False),
+    ("names", False), ("attention", False), ("attention", True), ("full", False), ("offload", False),
 )  # fmt: skip
 """What is made again, and whether kernels that give the same bits every time are asked for."""
 
