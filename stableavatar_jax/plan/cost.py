@@ -19,7 +19,7 @@ from stableavatar_jax.sampling.config import Denoising, SampleConfig
 from stableavatar_jax.sampling.timeline import Timeline, timeline
 from stableavatar_jax.words import count, duration
 
-PASSES = 28
+PASSES = 26
 """Times that a block reads or writes all its tokens beside products and attention, counted in the program compiled for
 an H100."""
 READING = 1e9

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from stableavatar_jax.chips import chip_of
 
-SHARES = {"attention": 0.60, "products": 0.62, "decoding": 0.29, "encoding": 0.29}
+SHARES = {"attention": 0.56, "products": 0.70, "decoding": 0.29, "encoding": 0.29}
 """Shares of a chip's bfloat16 rate that kinds of work reached on an H100 (docs/performance.md); encoding is taken to be
 as the decoder is, convolutions above all.
 """
-MEMORY_SHARE = 0.51
+MEMORY_SHARE = 0.74
 """Share of a chip's memory bandwidth that norms, sums and rotations reached there."""
 BELOW_PRODUCT = {"attention": 0.6, "products": 0.9, "decoding": 0.4, "encoding": 0.4}
 """Shares of the measured speed of a matrix product, for a machine that is in no table."""

@@ -17,12 +17,19 @@ from stableavatar_jax.shapes import Array, Float, UInt8
 
 AT_ONCE = {"cpu": 1}
 """Latent frames of one call of the decoder, by platform; on an accelerator more of them fill it better."""
-AT_ONCE_ELSEWHERE = 2
+AT_ONCE_SMALL, AT_ONCE_LARGE = 2, 4
+"""The same on accelerators: on an H100 a latent frame of 480x832 took 46.5 ms with 2 and 44.6 with 4, which work in 3.2
+and 6.0 GiB."""
+LARGE = 40e9
+"""Bytes of memory from which a device counts as large."""
 
 
 def at_once(platform: str) -> int:
-    """Latent frames of one call of the decoder on such devices."""
-    return AT_ONCE.get(platform, AT_ONCE_ELSEWHERE)
+    """Latent frames of one call of the decoder on such devices, of which this process has one."""
+    if platform in AT_ONCE:
+        return AT_ONCE[platform]
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    return AT_ONCE_LARGE if limit > LARGE else AT_ONCE_SMALL
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,6 +6,7 @@
 import re
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +18,13 @@ from stableavatar_jax.models.attention import attention
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.avatar import abstract_params, part, settled
 from stableavatar_jax.models.compute import settle
-from stableavatar_jax.models.config import AvatarConfig
+from stableavatar_jax.models.config import AvatarConfig, LoRAConfig
 from stableavatar_jax.models.dit import Context
 from stableavatar_jax.models.remat import SELF_ATTENTION, policy
+from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.parts.config import StepConfig
+from stableavatar_jax.training.parts.dit_step import make_train_step
+from stableavatar_jax.training.state import begin
 
 pytest.importorskip("libtpu")
 MODEL, SIZE, SLOT = AvatarConfig(), (21, 60, 104), 15
@@ -55,6 +60,51 @@ def test_forward(device):
     assert not re.search(rf"\[[\d,]*{tokens},{tokens}\]", text)
     print(f"temporaries {memory.temp_size_in_bytes / 1e9:.2f} GB")
     assert memory.temp_size_in_bytes < 2e9
+
+
+@pytest.fixture(scope="module")
+def step(device):
+    """The whole training step of the 1.3B model on one row, compiled for one chip: minutes."""
+    compute = settled(MODEL, "dit", device, "bfloat16", param_dtype="float32", remat="attention")
+    model, c, optimizer = part(MODEL, "dit", compute), MODEL.dit, OptimizerConfig(ema=0.99)
+
+    def born() -> Any:
+        params = nn.unbox(model.init(jax.random.key(0), *model.example())["params"])
+        return begin(params, "release", optimizer, LoRAConfig(), seed=0, dtype="bfloat16")
+
+    shape = lambda *n, dtype="float32": jax.ShapeDtypeStruct((1, *n), dtype)  # noqa: E731
+    posteriors = ("latents_mean", "latents_logvar", "reference_mean", "reference_logvar")
+    batch = {name: shape(*SIZE, c.out_channels) for name in posteriors} | {
+        "text": shape(c.text_len, c.text_dim), "text_mask": shape(c.text_len, dtype="bool"),
+        "image": shape(IMAGE_TOKENS, c.image_dim), "audio": shape(161, c.adapter.audio_dim),
+        "face_mask": shape(*SIZE, dtype="bool"), "lip_mask": shape(*SIZE, dtype="bool"),
+    }  # fmt: skip
+    run = jax.jit(
+        make_train_step(model, StepConfig(), optimizer, seed=0), donate_argnums=0,
+        compiler_options=compiler_options("tpu"),
+    )  # fmt: skip
+    return run.lower(placed(jax.eval_shape(born), device), placed(batch, device)).compile()
+
+
+def test_a_training_step_runs_self_attention_once_forward_and_once_backward(step):
+    """In the bodies of its loops, with no array of scores."""
+    text = step.as_text()
+    calls = re.findall(r"splash_mha_(\w+?)_\w*[.\d]* = .*operand_layout_constraints=\{(.*?)\}, frontend", text)
+    blocks = -(-int(np.prod(SIZE)) // 4 // 2048) * 2048
+    whole = f"bf16[{MODEL.dit.heads},{blocks},{MODEL.dit.dim // MODEL.dit.heads}]"
+    assert sorted(name for name, operands in calls if operands.count(whole) >= 3) == ["dkv", "fwd"]
+    tokens = int(np.prod(SIZE)) // 4
+    assert not re.search(rf"\[[\d,]*{tokens},{tokens}\]", text)
+    memory = step.memory_analysis()
+    print(f"state {memory.argument_size_in_bytes / 1e9:.1f} GB, temporaries {memory.temp_size_in_bytes / 1e9:.1f} GB")
+
+
+def test_the_optimizer_passes_once_over_each_weight(step):
+    """One fusion reads a leaf's gradient, value, moments and average, and writes all but the gradient."""
+    c = MODEL.dit
+    leaf = re.escape(f"f32[{c.layers},{c.dim},{c.ffn_dim}]")
+    written = re.findall(rf"= \((?:{leaf}[^ ]*,? ?){{4}} fusion\(([^)]*)\)", step.as_text())
+    assert len(written) == 1 and "state_ema" in written[0] and "state_params" in written[0]
 
 
 def test_the_backward_pass_runs_attention_forward_once(device):
