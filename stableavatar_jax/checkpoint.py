@@ -15,14 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 
 from stableavatar_jax import hosts, startup
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.locks import hidden
-from stableavatar_jax.models.avatar import abstract_params, part, settled
+from stableavatar_jax.models.avatar import boxed_params, part, settled
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.sharding import initialise
+from stableavatar_jax.sharding import initialise, shardings, unbox
 from stableavatar_jax.trees import flatten, unflatten
 from stableavatar_jax.weights.directory import open_part, part_file
 from stableavatar_jax.weights.formats.safetensors import open_safetensors
@@ -108,16 +109,18 @@ def saved_params(folder: Path) -> dict[str, jax.ShapeDtypeStruct]:
 
 def load_part(
     directory: Path | None, model: AvatarConfig, name: str, *, dtype: str = "float32",
-    attention: Attention = "auto", seed: int = 0,
+    attention: Attention = "auto", seed: int = 0, mesh: Mesh | None = None,
 ) -> tuple[Any, Tree]:  # fmt: skip
-    """A network and its weights, by its name in `models.avatar.PARTS`, weights and computation in `dtype`.
+    """A network and its weights, by its name in `models.avatar.PARTS`, weights and computation in `dtype`, on one
+    device or cut as a mesh says.
 
     Without a model directory the weights are drawn from the seed, which serves as a smoke test and nothing else.
     """
     module = part(model, name, settled(model, name, jax.devices()[0], dtype, attention=attention))
     if directory is None:
-        return module, initialise(module, jax.random.key(seed))
-    return module, load_params(directory / name, abstract_params(module))
+        return module, initialise(module, jax.random.key(seed), mesh)
+    boxed = boxed_params(module)
+    return module, load_params(directory / name, unbox(boxed), shardings=mesh and shardings(boxed, mesh))
 
 
 class Parts:
@@ -129,14 +132,15 @@ class Parts:
         self._kept: dict[tuple[str, str], tuple[Any, Tree]] = {}
 
     def load(
-        self, name: str, dtype: str = "float32", *, attention: Attention = "auto", keep: bool | None = None
-    ) -> tuple[Any, Tree]:
+        self, name: str, dtype: str = "float32", *, attention: Attention = "auto", keep: bool | None = None,
+        mesh: Mesh | None = None,
+    ) -> tuple[Any, Tree]:  # fmt: skip
         """A network and its weights (`load_part`)."""
         if (name, dtype) in self._kept:
             return self._kept[name, dtype]
         with startup.weights():
             loaded = load_part(
-                self.directory, self.model, name, dtype=dtype, attention=attention, seed=self.seed
+                self.directory, self.model, name, dtype=dtype, attention=attention, seed=self.seed, mesh=mesh
             )
             jax.block_until_ready(loaded[1])
         if self.keep if keep is None else keep:

@@ -113,6 +113,17 @@ def together(advice: Callable[[], str]) -> Iterator[None]:
         ) from error
 
 
+def wait_for_all(name: str) -> None:
+    """Wait, up to an hour, until every process has come here, without asking the devices; `name` is used once.
+
+    Processes compile at their own speed, and the CPU's collectives wait no longer than 30 s for one another.
+    """
+    if count() > 1:
+        from jax._src.distributed import global_state
+
+        global_state.client.wait_at_barrier(name, timeout_in_ms=3_600_000)  # type: ignore[union-attr]
+
+
 def _leave() -> None:
     """End without the others: JAX would wait for the one that has died, and end this one with a stack trace."""
     sys.stdout.flush()

@@ -151,6 +151,21 @@ def network_part(sizes: tuple[int, ...], slices: int) -> tuple[int, ...]:
     return data, fsdp, 1, 1, 1
 
 
+def sampling_mesh(config: MeshConfig, weights: int, heads: int, memory: int | None = None) -> Mesh | None:
+    """The mesh that a video is sampled on; None on a single device.
+
+    Unless something else is asked for, rows are dealt to all devices: each has all weights, where these (in bytes) take
+    less than half of its memory; else they are cut.
+    """
+    if len(jax.devices()) == 1:
+        make_mesh(config, heads=heads)  # what cannot be is refused here too
+        return None
+    if config == MeshConfig():
+        fits = memory is None or weights < memory / 2
+        config = MeshConfig(data=-1, fsdp=1, context=1) if fits else MeshConfig(context=1)
+    return make_mesh(config, heads=heads)
+
+
 def share_of_rows(mesh: Mesh) -> tuple[int, int]:
     """Which share of a batch's rows this process reads, and how many shares there are; processes that cut the tokens of
     the same rows among them read the same. Raises Mistake where the shares are not whole and equal.
@@ -210,6 +225,21 @@ def on_mesh(mesh: Mesh) -> Iterator[None]:
     """Where programs are traced that run on a mesh: with it, and with what the axes' names mean on it."""
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         yield
+
+
+@contextlib.contextmanager
+def traced_for(mesh: Mesh | None) -> Iterator[None]:
+    """The same within a program that is being traced already; without a mesh nothing."""
+    if mesh is None:
+        yield
+        return
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(RULES):
+        yield
+
+
+def rows_at_once(mesh: Mesh) -> int:
+    """Devices that rows of a batch are dealt to."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def draw(module: nn.Module, key: jax.Array) -> Any:

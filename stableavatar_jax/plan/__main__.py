@@ -75,9 +75,49 @@ class Train:
             plan.write(self.json)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Plan a call of the sampler in wavefront order: windows and branches of guidance dealt to the chips. For a TPU it
+    is compiled by the TPU's compiler; for other chips the cost is estimated by formulae.
+
+    python -m stableavatar_jax.plan sample --config avatar_1b --topology v6e:8x8
+    """
+
+    topology: str
+    """Chips (required), as for `train`."""
+    config: str = "avatar_1b"
+    """Sampling preset: a name of ours or the path of a Python file."""
+    windows: int | None = None
+    """Windows of a call, over all chips together; by default as few as give all chips the same number of rows."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """How the chips are arranged; by default each has all weights, and rows of its own."""
+    json: Path | None = None
+    """File to write the plan into, as JSON."""
+
+    def run(self) -> None:
+        """Plan, and print. Raises Mistake."""
+        topology = parse(self.topology)
+        alone()
+        import jax
+
+        if not topology.tpu and topology.chips > 1:
+            jax.config.update("jax_num_cpu_devices", topology.chips)
+        from stableavatar_jax.plan import sampled
+        from stableavatar_jax.sampling.config import SampleConfig, change
+
+        config = load_preset(self.config, SampleConfig)
+        if self.windows is not None:
+            config = change(config, rows=self.windows)
+        tpu = topology.tpu
+        plan = sampled.compiled(config, self.mesh, topology) if tpu else sampled.estimated(config, topology)
+        print(plan.table())
+        if self.json:
+            plan.write(self.json)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Plan what the arguments say; the exit status."""
-    return commands.main({"train": Train}, argv, about=ABOUT)
+    return commands.main({"train": Train, "sample": Sample}, argv, about=ABOUT)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ USABLE = 0.85
 """Share of a device's memory that is planned with."""
 
 
-def plan(config: SampleConfig, time: Timeline) -> Plan:
-    """The cost of a video. Nothing is loaded or allocated."""
+def plan(config: SampleConfig, time: Timeline, devices: int = 1) -> Plan:
+    """The cost of a video, its rows dealt to so many devices. Nothing is loaded or allocated."""
     windows, steps = time.windows, config.denoising.steps
     branches = config.denoising.guided().branches
     audios = len({b.audio for b in branches} - {"dropped"})
@@ -80,7 +80,7 @@ def plan(config: SampleConfig, time: Timeline) -> Plan:
         attention=attention_flops(config.model.dit, size) * evaluations,
         moved=float(PASSES * row * tokens * config.model.dit.layers * evaluations),
         weights=_weights(config, values),
-        memory=_memory(config, time, len(branches), slot, sizes),
+        memory=_memory(config, time, len(branches), slot, sizes, devices),
     )
 
 
@@ -132,9 +132,9 @@ def _encoding(config: SampleConfig, windows: WindowPlan, heard: int, values: dic
 
 
 def _memory(
-    config: SampleConfig, time: Timeline, branches: int, slot: int, sizes: dict[str, list[int]]
+    config: SampleConfig, time: Timeline, branches: int, slot: int, sizes: dict[str, list[int]], devices: int
 ) -> dict[str, float]:
-    """Weights and the largest arrays alive at once, by stage, by the formulae of docs/sampling.md."""
+    """Weights and the largest arrays alive at once on a device, by stage, by the formulae of docs/sampling.md."""
     model, size, windows = config.model, jnp.dtype(config.weights.dtype).itemsize, time.windows
     weights = {name: sum(each) for name, each in sizes.items()}
     # While weights are read, the largest of them is in memory up to three times.
@@ -146,7 +146,7 @@ def _memory(
     held, heard = _held(config.denoising, windows)
     latents = 4 * c.out_channels * rows * columns * held * (2 if config.denoising.solver == "euler" else 5)
     sound = heard * windows.window * slot * c.dim
-    work = config.denoising.windows.at_once * _row(config, tokens, branches)
+    work = -(-config.denoising.windows.at_once // devices) * _row(config, tokens, branches)
     denoise = size * (weights["dit"] + keys + sound) + work + latents
     pixels = config.frame.height * config.frame.width
     # The decoder's cache and what it works on: 2 frames before each of its convolutions at full resolution.
@@ -175,11 +175,11 @@ def _held(denoising: Denoising, windows: WindowPlan) -> tuple[int, int]:
     return meet * denoising.steps * windows.stride, meet * (denoising.steps - 1) + 1
 
 
-def settled(config: SampleConfig, *windows: int | None) -> SampleConfig:
+def settled(config: SampleConfig, *windows: int | None, devices: int = 1) -> SampleConfig:
     """A config with the order of denoising, and the rows that the first device has room for beside all else.
 
     `windows` are the numbers of windows of its videos (`Denoising.settled`). A CPU, which works on rows one after
-    another, gets one.
+    another, gets one. Rows are dealt to so many devices.
     """
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
     rows = 1
@@ -191,7 +191,8 @@ def settled(config: SampleConfig, *windows: int | None) -> SampleConfig:
         tokens = denoising.windows.window * height * width // (c.patch[0] * c.patch[1] * c.patch[2])
         row = _row(config, tokens, len(denoising.guided().branches))
         rows = max(1, 1 + int((USABLE * limit - cost.memory["transformer"]) // row))
-    return dataclasses.replace(config, denoising=config.denoising.settled(*windows, most_rows=rows))
+    denoising = config.denoising.settled(*windows, most_rows=rows * devices, devices=devices)
+    return dataclasses.replace(config, denoising=denoising)
 
 
 def _order(denoising: Denoising, windows: WindowPlan) -> str:

@@ -1,5 +1,6 @@
 """How fast a machine does each kind of a run's work: by a table of chips, or by a product measured here."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,15 @@ class Machine:
     """Bytes a second through its memory; None where products alone count."""
     told: str
     """Where the rates come from."""
+
+    def times(self, devices: int) -> "Machine":
+        """So many of them, which share the transformer's rows. Devices of a CPU are the same machine."""
+        if devices == 1 or self.platform == "cpu":
+            return self
+        faster = {kind: devices if kind in ("attention", "products") else 1 for kind in self.rates}
+        shared = {kind: rate * faster[kind] for kind, rate in self.rates.items()}
+        bandwidth = self.bandwidth and self.bandwidth * devices
+        return dataclasses.replace(self, name=f"{devices} x {self.name}", rates=shared, bandwidth=bandwidth)
 
 
 def machine(device: Any, dtype: str) -> Machine:

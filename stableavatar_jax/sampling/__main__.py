@@ -62,11 +62,13 @@ def run(config: SampleConfig) -> None:
         return print(keeping.save_conditions)
     live = job.windows is None
     time_planned = timeline(A_MINUTE, config.frame.fps, config.denoising.windows) if live else job.known
-    config = cost.settled(config, job.windows)
+    config = cost.settled(config, job.windows, devices=avatar.devices)
     job = dataclasses.replace(job, denoising=config.denoising)
     check_written(config, time_planned.frames, time_planned.windows.frames)
-    here = machine(jax.devices()[0], config.weights.dtype)
-    print(cost.describe(config, cost.plan(config, time_planned), here, live=live), flush=True)
+    here = machine(jax.devices()[0], config.weights.dtype).times(avatar.devices)
+    planned = cost.plan(config, time_planned, devices=avatar.devices)
+    print(cost.describe(config, planned, here, live=live), flush=True)
+    print(avatar.told(config.denoising), flush=True)
     with Bars() as bars:
         lag = Lag(job.sound, config.frame.fps) if isinstance(job.sound, LiveSound) else None
         deliver(config, job, avatar, both(bars, first_step(), *([lag] if lag else [])))

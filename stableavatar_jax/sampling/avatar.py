@@ -5,12 +5,14 @@ Compiled programs are kept as long as the process lives, by what they are compil
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import Parts, check_params
@@ -37,6 +39,8 @@ from stableavatar_jax.sampling.progress import Encoding, Finished, State, Tell, 
 from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
 from stableavatar_jax.sampling.wavefront import make_wavefront
 from stableavatar_jax.shapes import Float, UInt8
+from stableavatar_jax.sharding import rows_at_once, sampling_mesh, told
+from stableavatar_jax.words import count
 
 ENCODERS = ("umt5", "clip_vision", "vae", "wav2vec2")
 """In the order in which they run."""
@@ -60,15 +64,33 @@ class Avatar:
         loras: Sequence[tuple[Any, float]] = (),
         seed: int = 0,
         keep: bool = False,
+        mesh: Mesh | None = None,
     ):
         """Weights come from a model directory; without one they are drawn from the seed.
 
-        `loras` are trees and scales, merged into the transformer.
+        `loras` are trees and scales, merged into the transformer; it runs on the devices of a mesh, where one is given.
         """
+        self.mesh = mesh
         self.model, self.dtype, self.attention, self.loras = model, dtype, attention, tuple(loras)
         self.parts = Parts(model, directory, seed=seed, keep=keep)
         self.transformer: tuple[DiT, Any] | None = None
         """The transformer and its weights, where they are not the directory's."""
+
+    @property
+    def devices(self) -> int:
+        """Devices that rows are dealt to."""
+        return rows_at_once(self.mesh) if self.mesh else 1
+
+    def told(self, denoising: Denoising) -> str:
+        """The devices that are used, the mesh, and the rows on each; to be printed."""
+        windows, branches = denoising.windows.at_once, len(denoising.guided().branches)
+        kind, rows = jax.devices()[0].device_kind, math.ceil(windows * branches / self.devices)
+        mesh = f", mesh {told(self.mesh)}" if self.mesh else ""
+        used = self.mesh.size if self.mesh else 1
+        return (
+            f"devices   {used} x {kind}{mesh}; a call evaluates {count(windows, 'window')} x "
+            f"{count(branches, 'branch')}, {count(rows, 'row')} on each"
+        )
 
     def conditions(self, jobs: Sequence[Job], tell: Tell = silent, *, sound: bool = False) -> list[Conditions]:
         """What the encoders make of jobs, each encoder loaded once; a job that has conditions keeps them.
@@ -100,7 +122,7 @@ class Avatar:
 
         A Mistake in their place ends one job. With the `state` of a `Standing` event a single job is taken up again.
         """
-        denoising = jobs[0].denoising.settled(*(job.windows for job in jobs))
+        denoising = jobs[0].denoising.settled(*(job.windows for job in jobs), devices=self.devices)
         conditions = self.conditions(jobs, tell)
         encoded = all(each.audio is not None for each in conditions)
         encode = None if encoded else self._encoders(tell).sound()
@@ -109,7 +131,7 @@ class Avatar:
             features = [_kept(list(each(0))) for each in features]
         dit, params = self._load_transformer()
         sources = [self._source(*each, dit, params) for each in zip(jobs, conditions, features, strict=True)]
-        blocks = denoiser(dit, denoising)(sources, tell, state)
+        blocks = denoiser(dit, denoising, self.mesh)(sources, tell, state)
         del conditions, encode, features, params, sources  # what is no longer needed goes while latents are decoded
         for video, start, z in blocks:
             time = jobs[video].timeline  # of a live sound it is known by the time that the last window is finished
@@ -161,7 +183,7 @@ class Avatar:
         """The transformer and its weights, LoRAs merged in; to be called when no encoder is left."""
         if self.transformer is not None:
             return self.transformer
-        dit, params = self.parts.load("dit", self.dtype, attention=self.attention, keep=False)
+        dit, params = self.parts.load("dit", self.dtype, attention=self.attention, keep=False, mesh=self.mesh)
         for tree, scale in self.loras:
             params = jax.jit(functools.partial(lora.merge, scale=scale), donate_argnums=0)(params, tree)
         if self.parts.keep:
@@ -187,9 +209,13 @@ def open_avatar(config: SampleConfig, loras: Sequence[tuple[Path, Any, float]] =
         except ValueError as error:
             told = str(error).splitlines()[0]  # JAX adds lines of its own
             raise Mistake(f"{path}: {told}; it was trained on another model") from None
+    abstract = jax.tree.leaves(abstract_params(part(model, "dit")))
+    size = sum(x.size for x in abstract) * jax.numpy.dtype(weights.dtype).itemsize
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    mesh = sampling_mesh(config.mesh, size, model.dit.heads, limit)
     return Avatar(
         model, weights.checkpoint, dtype=weights.dtype, attention=weights.attention, seed=config.inputs.seed, keep=keep,
-        loras=[(tree, scale) for _, tree, scale in loras],
+        loras=[(tree, scale) for _, tree, scale in loras], mesh=mesh,
     )  # fmt: skip
 
 
@@ -210,9 +236,9 @@ def _kept(features: list[Float[np.ndarray, "A V"]]) -> Features:
 
 
 @functools.lru_cache(maxsize=16)
-def denoiser(dit: DiT, denoising: Denoising) -> Order:
+def denoiser(dit: DiT, denoising: Denoising, mesh: Mesh | None = None) -> Order:
     """The denoising loop for a transformer and a settled way of denoising, compiled when first called."""
     solver = solvers.solver(denoising.solver, denoising.steps, denoising.shift)
     make = {"plain": make_plain, "wavefront": make_wavefront}[denoising.order]
-    velocity = make_velocity(dit, denoising.guided())
+    velocity = make_velocity(dit, denoising.guided(), mesh)
     return make(velocity, solver, denoising.windows, dit.compute.platform, join)

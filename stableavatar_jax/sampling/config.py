@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -11,6 +12,7 @@ from stableavatar_jax.diffusion import order
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT
+from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import Flat, FromPreset
@@ -154,11 +156,12 @@ class Denoising:
             _check(name, value := getattr(self, name), abs(value) < float("inf"), "a finite number")
         _ = self.windows.plan(1)  # an impossible overlap is refused here
 
-    def settled(self, *windows: int | None, most_rows: int = 1) -> "Denoising":
+    def settled(self, *windows: int | None, most_rows: int = 1, devices: int = 1) -> "Denoising":
         """With the order and the rows that are taken for videos of so many windows (None: it is not known yet).
 
         Wavefront is taken for videos of more windows than its line has places, and for several. Of its rows there are
-        as many as fit, up to `most_rows`, with no more waste than `order.MOST_WASTE`.
+        as many as fit, up to `most_rows`, with no more waste than `order.MOST_WASTE`. In either order there are enough
+        to give each of the `devices` as many branches as the others.
         """
         meet = order.reach(self.windows.window, self.windows.overlap)
         places = meet * self.steps
@@ -168,6 +171,8 @@ class Denoising:
         if rows is None and chosen == "wavefront":
             counts = [10 * places if count is None else count for count in windows]
             rows = order.widest(counts, meet, self.steps, most_rows)
+        if self.windows.rows is None and devices > 1:
+            rows = max(rows or 1, devices // math.gcd(devices, len(self.guided().branches)))
         return dataclasses.replace(self, order=chosen, windows=dataclasses.replace(self.windows, rows=rows or 1))
 
     def guided(self) -> "Guidance":
@@ -199,6 +204,9 @@ class SampleConfig:
     """Size and rate of the video."""
     denoising: Flat[Denoising] = field(default_factory=Denoising)
     """How noise becomes latents."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """How several devices are arranged. By default each has all weights, if they fit, and rows of its own: a branch of
+    guidance of a window."""
     model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
     """The networks; a checkpoint's config.json takes its place."""
 

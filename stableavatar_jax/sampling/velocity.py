@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from jax.sharding import Mesh
 
 from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion.guidance import Guidance, combine
@@ -16,6 +17,7 @@ from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Context, DiT, Embedded
 from stableavatar_jax.sampling.program import Own, VelocityFn
 from stableavatar_jax.shapes import Array, Float
+from stableavatar_jax.sharding import rows_at_once, traced_for
 
 TEXTS = {"prompt": 0, "negative": 1}
 AUDIOS = {"sound": 0, "silence": 1, "dropped": None}
@@ -35,23 +37,30 @@ class Shared(NamedTuple):
     """Slots of silence, `[1 F n D]`, for the branches without sound."""
 
 
-def make_velocity(dit: DiT, guidance: Guidance) -> VelocityFn:
-    """The guided velocity of R windows; `shared` is a `Shared`, the sound of a window its slots `[F n D]`."""
+def make_velocity(dit: DiT, guidance: Guidance, mesh: Mesh | None = None) -> VelocityFn:
+    """The guided velocity of R windows; `shared` is a `Shared`, the sound of a window its slots `[F n D]`.
+
+    On a mesh the branches of all windows are dealt to the devices, which need nothing of one another.
+    """
     branches: Branches = tuple((TEXTS[b.text], AUDIOS[b.audio]) for b in guidance.branches)
+    devices = rows_at_once(mesh) if mesh else 1
 
     def velocity(shared: Shared, own: Own, z: Array, t: Array) -> Array:
         z = z.astype(dit.compute.dtype)
-        v: Any = dit.apply({"params": shared.params}, shared, own, z, t, branches, method=evaluate)
-        return combine(v, guidance)
+        with traced_for(mesh):
+            v: Any = dit.apply({"params": shared.params}, shared, own, z, t, branches, devices, method=evaluate)
+            v = combine(v, guidance)
+            return jax.lax.with_sharding_constraint(v, jax.P()) if mesh else v
 
     return velocity
 
 
 def evaluate(
-    dit: DiT, shared: Shared, own: Own, z: Float[Array, "R F H W C"], t: Float[Array, "R"], branches: Branches
-) -> Float[Array, "R K F H W C"]:
+    dit: DiT, shared: Shared, own: Own, z: Float[Array, "R F H W C"], t: Float[Array, "R"], branches: Branches,
+    devices: int = 1,
+) -> Float[Array, "R K F H W C"]:  # fmt: skip
     """The velocity of every branch: rows of one batch, which share the patches, the embedded noise level and the
-    refined audio of their window.
+    refined audio of their window. The batch is filled up to a multiple of the devices that rows are dealt to.
     """
     texts: Any = jnp.asarray([text for text, _ in branches])
     reference, videos = shared.reference, len(shared.reference)
@@ -64,8 +73,12 @@ def evaluate(
     embedded = dit.embed(z, t, reference)
     audio = _refine(dit, shared, own.sound, embedded, [audio for _, audio in branches])
     rows = jax.tree.map(lambda a: jnp.repeat(a, len(branches), 0), embedded)
+    missing = -len(texts) % devices
+    fill = lambda a: jnp.concatenate([a, jnp.repeat(a[:1], missing, 0)])  # noqa: E731
+    rows, audio, texts = jax.tree.map(fill, (rows, audio, texts)) if missing else (rows, audio, texts)
     x = dit.run_blocks(rows, audio, shared.context, texts=texts, lengths=shared.silence.lengths)
-    return rearrange(dit.read_out(x, rows.e), "(R K) F H W C -> R K F H W C", K=len(branches))
+    v = dit.read_out(x, rows.e)[: len(z) * len(branches)]
+    return rearrange(v, "(R K) F H W C -> R K F H W C", K=len(branches))
 
 
 def _refine(

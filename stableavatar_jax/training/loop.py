@@ -113,6 +113,9 @@ class Compiled:
             again = f" (shape {len(self.seen)} of the data)" if len(self.seen) > 1 else ""
             say(f"compiling the step for {name} of {'x'.join(map(str, size))}{again}")
         with self.run.on_mesh():
+            if new and hosts.count() > 1:
+                self.run.step.lower(state, batch).compile()
+                hosts.wait_for_all(f"compiled {len(self.seen)}")
             sent = self.run.step(state, batch)
         if new:
             say(f"compiled in {duration(time.perf_counter() - begun)}")

@@ -26,6 +26,45 @@ def test_products_count_as_often_as_their_loop_turns():
     assert 3 * one * layers <= found.moved <= 12 * one * layers
 
 
+TPU = """
+%joined (p.0: bf16[64,32], p.1: bf16[32,16]) -> bf16[64,16] {
+  %p.0 = bf16[64,32]{1,0:T(8,128)(2,1)} parameter(0)
+  %p.1 = bf16[32,16]{1,0:T(8,128)(2,1)S(1)} parameter(1)
+  ROOT %convolution.1 = bf16[64,16]{1,0:T(8,128)(2,1)} convolution(%p.0, %p.1), dim_labels=bf_io->bf
+}
+
+%body (state: (s32[], bf16[64,32], bf16[16,16])) -> (s32[], bf16[64,32], bf16[16,16]) {
+  %state = (s32[], bf16[64,32], bf16[16,16]) parameter(0)
+  %x = bf16[64,32]{1,0} get-tuple-element(%state), index=1
+  %w = bf16[16,16]{1,0} get-tuple-element(%state), index=2
+  %gathered = bf16[32,16]{1,0:T(8,128)(2,1)S(1)} all-gather(%w), replica_groups=[2,2]<=[4], dimensions={0}
+  %y = bf16[64,16]{1,0} fusion(%x, %gathered), kind=kOutput, calls=%joined
+  %sums = bf16[64,16]{1,0} all-reduce(%y), replica_groups={{0,2},{1,3}}, to_apply=%add
+  ROOT %next = (s32[], bf16[64,32], bf16[16,16]) tuple(%state, %x, %w)
+}
+
+%condition (state.1: (s32[], bf16[64,32], bf16[16,16])) -> pred[] {
+  %state.1 = (s32[], bf16[64,32], bf16[16,16]) parameter(0)
+  %i = s32[] get-tuple-element(%state.1), index=0
+  %n = s32[]{:T(128)} constant(7)
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (start: (s32[], bf16[64,32], bf16[16,16])) -> (s32[], bf16[64,32], bf16[16,16]) {
+  %start = (s32[], bf16[64,32], bf16[16,16]) parameter(0)
+  ROOT %loop = (s32[], bf16[64,32], bf16[16,16]) while(%start), condition=%condition, body=%body
+}
+"""
+
+
+def test_a_program_of_a_tpu():
+    """Its products are convolutions, and what lies in its own cache, `S(1)`, is not read from memory."""
+    found = cost(Program(TPU, {"data": 2, "fsdp": 2}), CHIPS["v5p"])
+    assert found.flops == 7 * 2 * 64 * 32 * 16
+    assert found.sent == {("all-gather", "fsdp"): 7 * 2.0 * 32 * 16, ("all-reduce", "data"): 7 * 2.0 * 64 * 16}
+    assert found.moved == 7 * 2 * (64 * 32 + 64 * 16)
+
+
 @pytest.mark.parametrize(
     ("text", "group"),
     [
@@ -66,6 +105,15 @@ def test_the_estimate_is_near_what_was_measured(remat, tmp_path):
     state = sum(size for kind, size in told["memory"].items() if kind not in ("temporaries", "batch"))
     assert state / 2**30 == pytest.approx(25.7, rel=0.01)
     assert told["fits"] and told["mfu"] == pytest.approx(0.35, rel=0.25)
+
+
+def test_the_estimate_of_sampling(tmp_path):
+    """A window of three branches: 1.56 s on an H200."""
+    output = tmp_path / "plan.json"
+    assert plan.main(["sample", "--topology", "h200:1", "--json", str(output)]) == 0
+    told = json.loads(output.read_text())
+    assert told["seconds"]["step"] == pytest.approx(1.558, rel=0.25)
+    assert told["model_flops"] == pytest.approx(3 * 285e12, rel=0.02)
 
 
 def test_a_tpu_needs_its_compiler(monkeypatch, capsys):

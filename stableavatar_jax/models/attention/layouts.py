@@ -93,6 +93,8 @@ def spread(
     """
     length, keys, heads = q.shape[1], k.shape[1], q.shape[2]
     turns, exchanging = _context(where) if cut == "both" else (1, 1)
+    if cut == "none" and heads % where.size(where.heads):
+        where = where._replace(heads=())  # a small network's; each device computes them all
     if heads % (where.size(where.heads) * exchanging):
         raise Mistake(
             f"{heads} attention heads cannot be dealt to {where.size(where.heads)} devices of --mesh.tensor, each "

@@ -27,14 +27,14 @@ def make_validate(run: Run) -> Validate:
     """
     config, asked_for = run.config, wanted(run)
     avatar = open_avatar(asked_for)
+    avatar.mesh = run.mesh if len(run.devices) > 1 else None  # the weights are there
     job = open_job(asked_for)
     job = dataclasses.replace(job, conditions=avatar.conditions([job], sound=True)[0])
     dit: Any = part(avatar.model, "dit", settled(avatar.model, "dit", jax.devices()[0], config.dtype))
 
     def validate(step: int, state: TrainState) -> None:
         avatar.transformer = dit, merged(join(state.ema or state.params, state.frozen))
-        with run.on_mesh():
-            latents = np.concatenate(list(avatar.latents(job)))
+        latents = np.concatenate(list(avatar.latents(job)))
         path = config.run_dir / "validation" / f"{step}.mp4"
         if hosts.is_first():
             path.parent.mkdir(parents=True, exist_ok=True)

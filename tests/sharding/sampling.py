@@ -1,0 +1,76 @@
+"""A video in both orders on eight devices, beside one; and what the transformer's blocks move between them."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from stableavatar_jax.configs import tiny
+from stableavatar_jax.diffusion import solvers
+from stableavatar_jax.diffusion.guidance import audio_native
+from stableavatar_jax.diffusion.windows import WindowConfig
+from stableavatar_jax.encoding.conditions import Conditions
+from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.models.avatar import boxed_params, part
+from stableavatar_jax.sampling.plain import make_plain
+from stableavatar_jax.sampling.program import Own, Source
+from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
+from stableavatar_jax.sampling.wavefront import make_wavefront
+from stableavatar_jax.sharding import make_mesh, shardings
+from tests.params import random_params
+from tests.sharding.steps import moves
+
+MODEL = dataclasses.replace(tiny.model, dit=dataclasses.replace(tiny.model.dit, layers=2))
+MESHES = {
+    "rows": MeshConfig(data=-1, fsdp=1, context=1),
+    "weights cut": MeshConfig(context=1),
+    "tokens cut": MeshConfig(fsdp=2, context=4, ulysses=2),
+}
+WINDOWS, SIZE, STEPS, GUIDANCE = 5, (6, 6), 2, audio_native(3.0, 1.0)
+WINDOW = WindowConfig(window=4, overlap=2, rows=2)
+
+
+def video(mesh: jax.sharding.Mesh | None, order: str) -> tuple[np.ndarray, list[str]]:
+    """Latents of a video, and what the blocks move in an evaluation of two windows."""
+    dit, rng, c = part(MODEL, "dit"), np.random.default_rng(0), MODEL.dit
+    normal = lambda *shape: rng.standard_normal(shape, np.float32)  # noqa: E731
+    conditions = Conditions(
+        text=normal(2, c.text_len, c.text_dim), text_mask=np.arange(c.text_len) < np.asarray([[5], [9]]),
+        image=normal(7, c.image_dim), reference=normal(4, *SIZE, 20), audio=normal(WINDOWS, 25, c.adapter.audio_dim),
+    )  # fmt: skip
+    params = random_params(dit)
+    if mesh:
+        params = jax.device_put(params, shardings(boxed_params(dit), mesh))
+    shared, noise = share(dit, params, conditions, 25), normal(60, *SIZE, 16)
+    sounds = [slots(dit, params, each, 4) for each in conditions.audio]
+    source = Source(
+        noise=lambda start, count: jax.numpy.asarray(noise[start : start + count]), windows=WINDOWS, shared=shared,
+        sounds=lambda first: iter(sounds[first:]),
+    )  # fmt: skip
+    velocity = make_velocity(dit, GUIDANCE, mesh)
+    make = {"plain": make_plain, "wavefront": make_wavefront}[order]
+    blocks = make(velocity, solvers.solver("euler", STEPS, 5.0), WINDOW, "cpu", join)([source])
+    own = Own(jax.numpy.stack(sounds[:2]), np.zeros(2, np.int32))
+    run = jax.jit(velocity).lower(shared, own, noise[:8].reshape(2, 4, *SIZE, 16), np.float32([900, 300]))
+    lines = run.compile().as_text().splitlines() if mesh else []
+    within = "\n".join(line for line in lines if "run_blocks" in line)
+    return np.concatenate([block.z for block in blocks]), moves(within)
+
+
+def main(output: Path) -> None:
+    found = {}
+    alone = video(None, "plain")[0]
+    for name, config in MESHES.items():
+        for order in ("plain", "wavefront") if name == "rows" else ("plain",):
+            made, moved = video(make_mesh(config, heads=MODEL.dit.heads), order)
+            length = min(len(made), len(alone))
+            apart = np.linalg.norm(made[:length] - alone[:length]) / np.linalg.norm(alone[:length])
+            found[f"{name}, {order}"] = {"worst": float(apart), "moves": moved}
+    output.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
