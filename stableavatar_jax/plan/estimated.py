@@ -3,12 +3,14 @@
 Shares of peak are those measured on one H200 (docs/performance.md); state is exact, temporaries are an estimate.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT, latent_frames
@@ -19,7 +21,7 @@ from stableavatar_jax.plan.compiled import by_kind, described
 from stableavatar_jax.plan.roofline import mfu
 from stableavatar_jax.plan.told import Told
 from stableavatar_jax.plan.topology import Topology
-from stableavatar_jax.sharding import make_mesh, told
+from stableavatar_jax.sharding import make_mesh, rows_at_once, shardings, told
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.config import TrainConfig
 
@@ -115,13 +117,23 @@ def temporaries(step: Step, sizes: dict[str, int], config: TrainConfig) -> float
 
 def train(config: TrainConfig, topology: Topology) -> Told:
     """A training step of `config.video`. Raises Mistake where the mesh does not fit the work."""
-    rows = config.batch // config.step.accumulate
-    mesh = make_mesh(config.mesh, virtual(topology.chips), rows=rows, heads=config.model.dit.heads)
+    mesh = mesh_of(config, topology)
     run = dit.prepare(config, mesh)
-    step, sizes = step_of(config, run.abstract), dict(mesh.shape)
+    memory = by_kind(run.abstract, dit.abstract_batch(run))
+    return told_of(config, topology, mesh, step_of(config, run.abstract), memory)
+
+
+def mesh_of(config: TrainConfig, topology: Topology) -> Mesh:
+    """The mesh of a config, on devices that stand for the chips. Raises Mistake."""
+    rows = config.batch // config.step.accumulate
+    return make_mesh(config.mesh, virtual(topology.chips), rows=rows, heads=config.model.dit.heads)
+
+
+def told_of(config: TrainConfig, topology: Topology, mesh: Mesh, step: Step, memory: dict[str, float]) -> Told:
+    """The plan of a step on a mesh, whose arguments take some memory by kind."""
+    sizes = dict(mesh.shape)
     times, sent, flops = seconds(step, sizes, topology.chip)
     useful = 3 * (step.attention + step.products) * step.rows
-    memory = by_kind(run.abstract, dit.abstract_batch(run))
     return Told(
         what=described(config), topology=topology.name, chips=topology.chips, mesh=told(mesh),
         memory=memory | {"temporaries": temporaries(step, sizes, config)}, available=topology.chip.memory,
@@ -140,13 +152,18 @@ def virtual(count: int) -> list[jax.Device]:
 
 def search(config: TrainConfig, topology: Topology) -> list[Told]:
     """Every mesh that fits the work, those that fit the memory first, then by time."""
+    run = dit.prepare(config, make_mesh(MeshConfig(context=1), virtual(1)))
+    step, whole = step_of(config, run.abstract), by_kind(run.abstract, dit.abstract_batch(run))
     found = []
-    for mesh in meshes(topology.chips):
-        try:
-            found.append(train(dataclasses.replace(config, mesh=mesh), topology))
-        except Mistake:  # rows, heads or weights cannot be cut so
-            continue
-    return sorted(found, key=lambda told: (not told.fits, told.seconds["step"]))
+    for each in meshes(topology.chips):
+        with contextlib.suppress(Mistake):  # rows, heads or weights cannot be cut so
+            mesh = mesh_of(dataclasses.replace(config, mesh=each), topology)
+            shardings(run.boxed, mesh)
+            rows, cut = rows_at_once(mesh), topology.chips // mesh.shape["data"]
+            memory = {kind: size / (rows if kind == "batch" else cut) for kind, size in whole.items()}
+            found.append(told_of(config, topology, mesh, step, memory))
+    best = lambda told: (not told.fits, round(told.seconds["step"], 2), sum(told.memory.values()))  # noqa: E731
+    return sorted(found, key=best)
 
 
 def meshes(chips: int) -> Iterator[MeshConfig]:
