@@ -13,7 +13,7 @@ shift || true
 import importlib.util
 needed = {
     "all": "jax flax numpy einops jaxtyping safetensors", "step": "optax", "pytorch": "torch",
-    "sample": "optax orbax.checkpoint PIL av tyro tqdm transformers",
+    "sample": "optax orbax.checkpoint PIL av soxr tokenizers tyro tqdm",
 }
 def there(name):
     try:

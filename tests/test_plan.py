@@ -102,11 +102,11 @@ def test_a_machine_of_no_table_is_measured(monkeypatch):
 
 
 def test_one_evaluation_takes_the_time_measured_on_an_h100():
-    """515 ms for one branch (docs/performance.md), of attention, products and what goes through memory."""
+    """515 to 521 ms for one branch (docs/performance.md), of attention, products and what goes through memory."""
     config = change(avatar_1b.config, steps=1, guidance="none")
     told = cost(config)
     took = plan.seconds(config, told, H100)["denoising"] - told.weights["denoising"] / plan.READING
-    assert took / told.time.windows.count == pytest.approx(0.515, rel=0.05)
+    assert took / told.time.windows.count == pytest.approx(0.518, rel=0.05)
 
 
 def test_time_counts_every_stage_of_a_run():
