@@ -35,7 +35,7 @@ SAMPLES = np.zeros(4000, np.float32)
 def broken(monkeypatch):
     """A transformer whose velocity is not finite; its loops are compiled for it alone."""
     avatars.denoiser.cache_clear()
-    monkeypatch.setattr(avatars, "make_velocity", lambda dit, guidance: lambda shared, own, z, t: z * np.nan)
+    monkeypatch.setattr(avatars, "make_velocity", lambda *_: lambda shared, own, z, t: z * np.nan)
     yield
     avatars.denoiser.cache_clear()
 
