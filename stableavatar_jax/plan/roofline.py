@@ -166,12 +166,13 @@ def kernel_flops(program: Program, name: str, op: Operation) -> float:
     if "tpu_custom_call" not in op.rest:
         return 0.0
     found = [shapes(program.by_name[name][o].shape) for o in op.operands if o in program.by_name[name]]
-    arrays = [each[0][1] for each in found if each and each[0][0] in ("bf16", "f16", "f32") and len(each[0][1]) == 4]
+    # [rows, heads, tokens, size]; of one row XLA leaves the first axis out.
+    arrays = [each[0][1] for each in found if each and each[0][0] in ("bf16", "f16") and len(each[0][1]) in (3, 4)]
     if len(arrays) < 2:
         return 0.0
-    (rows, heads, queries, size), (_, _, keys, _) = arrays[:2]
+    (*rows_and_heads, queries, size), (*_, keys, _) = arrays[:2]
     products = 5 if re.search(r"dkv|bwd", op.name + op.rest[:2000]) else 2
-    return 2.0 * products * rows * heads * queries * keys * size
+    return 2.0 * products * math.prod(rows_and_heads) * queries * keys * size
 
 
 def mfu(model_flops: float, seconds: float, chips: int, chip: Chip) -> float:

@@ -65,6 +65,18 @@ def test_a_program_of_a_tpu():
     assert found.moved == 7 * 2 * (64 * 32 + 64 * 16)
 
 
+@pytest.mark.parametrize(("rows", "name", "products"), [("", "mha_fwd", 2), ("3,", "mha_dkv", 5)])
+def test_attention_kernels(rows, name, products):
+    """XLA leaves out the axis of a single row."""
+    sizes = {"q": 256, "k": 512, "v": 512}
+    lines = [f"  %{x} = bf16[{rows}12,{n},128]{{}} parameter({i})" for i, (x, n) in enumerate(sizes.items())]
+    call = f'  ROOT %{name} = bf16[{rows}12,256,128] custom-call(%q, %k, %v), custom_call_target="tpu_custom_call"'
+    text = "\n".join(["ENTRY %main (q: bf16[]) -> bf16[] {", *lines, call, "}"])
+    found = cost(Program(text, {"data": 1}), CHIPS["v5p"])
+    assert found.flops == 2 * products * (3 if rows else 1) * 12 * 256 * 512 * 128
+    assert found.kernels == found.computing == found.flops / (459e12 * 0.89)
+
+
 @pytest.mark.parametrize(
     ("text", "group"),
     [
