@@ -14,7 +14,7 @@ from stableavatar_jax.config import FILE, read_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora as loras
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.sampling.config import DEFAULTS_FILE
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.sampling.loras import read_loras
 from stableavatar_jax.trees import flatten
 from stableavatar_jax.weights.directory import has_part, open_part, write_part

@@ -14,7 +14,7 @@ from stableavatar_jax.config import read_config, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
-from stableavatar_jax.sampling.config import DEFAULTS_FILE
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.weights.directory import check_part, open_part, write_part, write_part_rows
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.rules import flatten

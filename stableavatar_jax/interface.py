@@ -27,7 +27,8 @@ from stableavatar_jax.inputs import check_file
 from stableavatar_jax.options import nearest
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.avatar import Avatar, open_avatar
-from stableavatar_jax.sampling.config import SampleConfig, Weights, names, with_defaults
+from stableavatar_jax.sampling.config import SampleConfig, Weights, names
+from stableavatar_jax.sampling.defaults import with_defaults
 from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.sampling.loras import read_loras
 from stableavatar_jax.sampling.progress import Bars, Event, Finished, Tell

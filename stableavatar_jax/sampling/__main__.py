@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stableavatar_jax import commands
 from stableavatar_jax.options import peek
-from stableavatar_jax.sampling.config import SampleConfig, with_defaults
+from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.defaults import with_defaults
 from stableavatar_jax.sampling.paths import check_given, check_written
 
 A_MINUTE = 60 * 16000

@@ -13,7 +13,7 @@ from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.data.sources.records import RecordReader
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT, latent_frames
-from stableavatar_jax.sampling.config import DEFAULTS_FILE
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.training.parts.config import TrainConfig
 
 OVERLAP = 10

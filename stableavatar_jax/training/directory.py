@@ -14,7 +14,7 @@ from stableavatar_jax.config import FILE, read_config, to_json, write_config
 from stableavatar_jax.data.kinds import NAMES, expect, kind
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.sampling.config import DEFAULTS_FILE
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.saving import saved_steps
 

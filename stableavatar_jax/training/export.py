@@ -15,7 +15,7 @@ from stableavatar_jax.data.kinds import NAMES, expect, kind
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import PARTS
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.sampling.config import DEFAULTS_FILE
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.saving import Checkpoints, saved_steps
 from stableavatar_jax.training.state import TrainState, Tree

@@ -11,7 +11,7 @@ from stableavatar_jax.convert.commands import main
 from stableavatar_jax.demo.preset import MODEL
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
-from stableavatar_jax.sampling.config import DEFAULTS_FILE
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.trees import flatten
 
 

@@ -10,7 +10,8 @@ from stableavatar_jax import hosts
 from stableavatar_jax.config import from_json
 from stableavatar_jax.models.avatar import part, settled
 from stableavatar_jax.sampling.avatar import open_avatar
-from stableavatar_jax.sampling.config import DEFAULTS_FILE, SampleConfig, SamplingDefaults, applied, change
+from stableavatar_jax.sampling.config import SampleConfig, change
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE, SamplingDefaults, applied
 from stableavatar_jax.sampling.job import open_job
 from stableavatar_jax.sampling.video import write
 from stableavatar_jax.training.logs import say
