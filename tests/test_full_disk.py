@@ -18,7 +18,7 @@ from stableavatar_jax.demo.bundle import write_flac
 from stableavatar_jax.encoding.conditions import Conditions, save_conditions
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import curves
-from stableavatar_jax.evaluation.config import Curves
+from stableavatar_jax.evaluation.config_pictures import Curves
 from stableavatar_jax.evaluation.report import finish
 from stableavatar_jax.training.logs import note
 from stableavatar_jax.weights.directory import write_part

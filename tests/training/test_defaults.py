@@ -73,7 +73,7 @@ def test_validation_takes_every_option_of_sampling():
     """All but those that say what is kept, and which weights there are."""
     groups = (Inputs, Frame, Denoising, WindowConfig)
     there = {each.name for group in groups for each in dataclasses.fields(group)} | {"crf"}
-    left_out = {"windows", "conditions", "decode_only", "first_fused_step", "rows", "batches"}
+    left_out = {"windows", "conditions", "decode_only", "first_fused_step", "rows", "batches", "order"}
     assert {each.name for each in dataclasses.fields(ValidationConfig)} == there - left_out
 
 

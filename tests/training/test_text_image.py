@@ -69,7 +69,7 @@ def test_they_learn_and_go_on_and_are_exported(clips, tmp_path):
     read = Encoders(Parts(model, tmp_path / "model"), text_dtype="float32")
     texts, mask = read.text(list(COLOURS))
     assert texts.shape == (4, 6, 12) and mask.any(1).all()
-    assert read.image(np.zeros((16, 16, 3), np.float32)).shape == (5, 10)
+    assert read.images([np.zeros((16, 16, 3), np.float32)])[0].shape == (5, 10)
 
 
 def test_equal_prompts_are_nobodys_mistake():
