@@ -62,7 +62,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "npz": partial(records, form="npz"),
     "array_record": partial(records, form="array_record"),
     "report.csv": reports,
-    "report.json": lambda path: finish(path.parent, {"a": MANY}, MANY, (), {}),
+    "report.json": lambda path: finish(path.parent, {"a": MANY}, MANY, (), {}, {}),
     "validation.csv": lambda path: note(path, 1, MANY),
     "config.json": lambda path: write_config(path.parent, MANY),
     "checkpoint": lambda path: save_params(path, {"kernel": NOISE}),
