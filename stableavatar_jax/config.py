@@ -14,6 +14,8 @@ from stableavatar_jax.whole import check_folder, whole
 T = TypeVar("T")
 
 FILE = "config.json"
+UNKNOWN = "unknown value"
+"""The reason of a Mistake about a value that is none of those there are."""
 
 
 def to_json(value: Any) -> Any:
@@ -43,15 +45,15 @@ def from_json(cls: type[T], plain: Any, *, file: Path | str = "config", key: str
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in plain:
             raise Mistake(f"{_at(file, _join(key, name))} is missing and has no default")
-    values = {name: _read(kinds[name], value, file, _join(key, name)) for name, value in plain.items()}
+    values = {name: read_value(kinds[name], value, file, _join(key, name)) for name, value in plain.items()}
     try:
         return cls(**values)
     except ValueError as error:
         raise Mistake(f"{_at(file, key)}: {error}") from error
 
 
-def _read(kind: Any, value: Any, file: Path | str, key: str) -> Any:
-    """One value of a type hint."""
+def read_value(kind: Any, value: Any, file: Path | str, key: str) -> Any:
+    """One value of a type hint. Raises Mistake for one of another type, or that is none of a Literal's (`UNKNOWN`)."""
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return from_json(kind, value, file=file, key=key)  # type: ignore[arg-type]
@@ -63,14 +65,14 @@ def _read(kind: Any, value: Any, file: Path | str, key: str) -> Any:
         near = difflib.get_close_matches(str(value), map(str, options), 1)
         advice = f"; did you mean {near[0]}?" if near else ""
         known = ", ".join(map(str, options))
-        raise Mistake(f"{_at(file, key)} is {_show(value)}, one of {known} is needed{advice}")
+        raise Mistake(f"{_at(file, key)} is {_show(value)}, one of {known} is needed{advice}", UNKNOWN)
     if origin in (tuple, list) and isinstance(value, list):
         if origin is tuple and options[-1:] != (Ellipsis,) and len(options) != len(value):
             raise Mistake(f"{_at(file, key)} has {len(value)} values, {len(options)} are needed")
         each = options if origin is tuple and Ellipsis not in options else options[:1] * len(value)
-        return origin(_read(k, v, file, f"{key}[{i}]") for i, (k, v) in enumerate(zip(each, value, strict=True)))
+        return origin(read_value(k, v, file, f"{key}[{i}]") for i, (k, v) in enumerate(zip(each, value, strict=True)))
     if origin is dict and isinstance(value, dict):
-        return {name: _read(options[1], item, file, _join(key, name)) for name, item in value.items()}
+        return {name: read_value(options[1], item, file, _join(key, name)) for name, item in value.items()}
     if kind is float and type(value) is int:
         return float(value)
     if kind is Path and isinstance(value, str):
@@ -87,7 +89,7 @@ def _read_union(options: tuple[Any, ...], value: Any, file: Path | str, key: str
     for option in options:
         if option is not types.NoneType:
             try:
-                return _read(option, value, file, key)
+                return read_value(option, value, file, key)
             except Mistake as error:
                 errors.append(error)
     if len(errors) == 1 and value is not None:

@@ -160,6 +160,16 @@ def is_first() -> bool:
     return index() == 0
 
 
+def agree(values: list[int]) -> list[int]:
+    """The values of the first process, on every process; all give as many."""
+    if count() == 1:
+        return values
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return [int(value) for value in multihost_utils.broadcast_one_to_all(np.asarray(values, np.int32))]
+
+
 def meet(name: str) -> None:
     """Wait until every process has come here; `name` says where, and must be the same on all."""
     if count() > 1:

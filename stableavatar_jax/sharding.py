@@ -157,13 +157,14 @@ def sampling_mesh(config: MeshConfig, weights: int, heads: int, memory: int | No
     Unless something else is asked for, rows are dealt to all devices: each has all weights, where these (in bytes) take
     less than half of its memory; else they are cut.
     """
-    if len(jax.devices()) == 1:
-        make_mesh(config, heads=heads)  # what cannot be is refused here too
+    devices = jax.local_devices()  # processes that share a list make videos of their own
+    if len(devices) == 1:
+        make_mesh(config, devices, heads=heads)  # what cannot be is refused here too
         return None
     if config == MeshConfig():
         fits = memory is None or weights < memory / 2
         config = MeshConfig(data=-1, fsdp=1, context=1) if fits else MeshConfig(context=1)
-    return make_mesh(config, heads=heads)
+    return make_mesh(config, devices, heads=heads)
 
 
 def share_of_rows(mesh: Mesh) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The cost of a run, estimated before it starts: windows, evaluations, operations, memory, time."""
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from stableavatar_jax.frames import IMAGE_TOKENS, SAMPLE_RATE, video_frames
 from stableavatar_jax.models.attention import KEY_CHUNK, QUERY_CHUNK
 from stableavatar_jax.models.audio_adapter import slot_indices
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
+from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.flops import attention_flops, decoder_flops, dit_flops
 from stableavatar_jax.plan.machine import Machine
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
@@ -64,7 +66,7 @@ def plan(config: SampleConfig, time: Timeline, devices: int = 1) -> Plan:
     slot = slot_indices(heard, windows.window, config.model.dit.adapter.context).shape[1]
     size = (windows.window, *config.frame.latent_size)
     once = dit_flops(config.model.dit, size, branches=len(branches), audios=audios, slot=slot)
-    sizes = {name: [x.size for x in jax.tree.leaves(abstract_params(part(config.model, name)))] for name in PARTS}
+    sizes = _sizes(config.model)
     values = {name: sum(each) for name, each in sizes.items()}
     tokens = size[0] * size[1] * size[2] // math.prod(config.model.dit.patch)
     evaluations = windows.count * steps * len(branches)
@@ -82,6 +84,12 @@ def plan(config: SampleConfig, time: Timeline, devices: int = 1) -> Plan:
         weights=_weights(config, values),
         memory=_memory(config, time, len(branches), slot, sizes, devices),
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _sizes(model: AvatarConfig) -> dict[str, list[int]]:
+    """Numbers in each array of every network's weights."""
+    return {name: [x.size for x in jax.tree.leaves(abstract_params(part(model, name)))] for name in PARTS}
 
 
 def seconds(config: SampleConfig, cost: Plan, machine: Machine) -> dict[str, float]:
@@ -175,11 +183,11 @@ def _held(denoising: Denoising, windows: WindowPlan) -> tuple[int, int]:
     return meet * denoising.steps * windows.stride, meet * (denoising.steps - 1) + 1
 
 
-def settled(config: SampleConfig, *windows: int | None, devices: int = 1) -> SampleConfig:
+def settled(config: SampleConfig, *windows: int | None, devices: int = 1, beside: float = 0) -> SampleConfig:
     """A config with the order of denoising, and the rows that the first device has room for beside all else.
 
-    `windows` are the numbers of windows of its videos (`Denoising.settled`). A CPU, which works on rows one after
-    another, gets one. Rows are dealt to so many devices.
+    `windows` are the numbers of windows of its videos (`Denoising.settled`); `beside` are bytes that are kept for other
+    things. A CPU, which works on rows one after another, gets one. Rows are dealt to so many devices.
     """
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
     rows = 1
@@ -190,7 +198,7 @@ def settled(config: SampleConfig, *windows: int | None, devices: int = 1) -> Sam
         c, (height, width) = config.model.dit, config.frame.latent_size
         tokens = denoising.windows.window * height * width // (c.patch[0] * c.patch[1] * c.patch[2])
         row = _row(config, tokens, len(denoising.guided().branches))
-        rows = max(1, 1 + int((USABLE * limit - cost.memory["transformer"]) // row))
+        rows = max(1, 1 + int((USABLE * limit - beside - cost.memory["transformer"]) // row))
     denoising = config.denoising.settled(*windows, most_rows=rows * devices, devices=devices)
     return dataclasses.replace(config, denoising=denoising)
 

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stableavatar_jax import commands
+from stableavatar_jax.errors import Mistake
+from stableavatar_jax.hosts import DistributedConfig
 from stableavatar_jax.options import peek
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.defaults import with_defaults
-from stableavatar_jax.sampling.paths import check_given, check_written
+from stableavatar_jax.sampling.jobs_file import read_jobs
+from stableavatar_jax.sampling.paths import check_given, check_weights, check_written
+from stableavatar_jax.whole import check_folder
 
 A_MINUTE = 60 * 16000
 """Samples of what a live sound's plan is made for."""
@@ -27,7 +31,23 @@ def defaults(argv: Sequence[str]) -> SampleConfig | None:
     return with_defaults(SampleConfig(), Path(folder)) if folder else None
 
 
-def run(config: SampleConfig) -> None:
+def run(config: SampleConfig) -> int:
+    """What the options ask for, a video or a list of videos; the exit status. Raises Mistake."""
+    jobs_file, folder = config.several.jobs, config.several.output_dir
+    if jobs_file is None or folder is None:
+        if config.distributed != DistributedConfig():
+            raise Mistake("--distributed shares the videos of --jobs among processes; one video is made by one process")
+        make(config)
+        return 0
+    listed = read_jobs(config)
+    check_weights(config)
+    check_folder(folder)
+    from stableavatar_jax.sampling import jobs
+
+    return jobs.run(config, listed)
+
+
+def make(config: SampleConfig) -> None:
     """One job: inputs -> encoders -> latents -> frames -> file. Raises Mistake."""
     begun = time.perf_counter()
     check_given(config)
@@ -70,6 +90,8 @@ def run(config: SampleConfig) -> None:
     planned = cost.plan(config, time_planned, devices=avatar.devices)
     print(cost.describe(config, planned, here, live=live), flush=True)
     print(avatar.told(config.denoising), flush=True)
+    if config.several.dry_run:
+        return None
     with Bars() as bars:
         lag = Lag(job.sound, config.frame.fps) if isinstance(job.sound, LiveSound) else None
         deliver(config, job, avatar, both(bars, first_step(), *([lag] if lag else [])))

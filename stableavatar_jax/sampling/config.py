@@ -11,10 +11,11 @@ from stableavatar_jax.diffusion import order
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT
-from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.hosts import DistributedConfig, MeshConfig
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import Flat, FromPreset
+from stableavatar_jax.sampling.several import Several
 
 if TYPE_CHECKING:
     from stableavatar_jax.diffusion.guidance import Guidance
@@ -197,6 +198,10 @@ class SampleConfig:
     """What the video is made from."""
     keeping: Flat[Keeping] = field(default_factory=Keeping)
     """What is written."""
+    several: Flat[Several] = field(default_factory=Several)
+    """A list of videos instead of one."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    """Processes that share the videos of --jobs."""
     weights: Flat[Weights] = field(default_factory=Weights)
     """Which weights are used."""
     frame: Flat[Frame] = field(default_factory=Frame)

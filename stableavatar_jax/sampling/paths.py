@@ -17,20 +17,32 @@ BITS_PER_PIXEL = 0.2
 
 def check_given(config: SampleConfig) -> None:
     """Raise Mistake where an option is missing that the job needs, or a file that it reads is none."""
-    inputs, weights = config.inputs, config.weights
-    for name in ("audio",) if inputs.decode_only or inputs.conditions else ("image", "audio"):
-        if getattr(inputs, name) is None:
-            raise Mistake(f"--{name} is missing: a video is made from --image and --audio, see --help")
-    if weights.checkpoint is None and not weights.random_weights:
-        raise Mistake(f"--checkpoint is missing: {MAKE_ONE}")
-    if weights.checkpoint is not None:
-        check_directory(weights.checkpoint, MAKE_ONE)
-        check_file(weights.checkpoint / "config.json", MAKE_ONE)
+    inputs = config.inputs
+    for name in missing(config):
+        raise Mistake(f"--{name} is missing: a video is made from --image and --audio, see --help")
+    check_weights(config)
     if is_live(inputs.audio):
         _check_live(config)
     for path in (inputs.image, inputs.audio, inputs.conditions, inputs.decode_only):
         if path is not None and not is_live(path):
             check_file(path)
+
+
+def missing(config: SampleConfig) -> list[str]:
+    """Names of the inputs that a video needs and that are not given."""
+    inputs = config.inputs
+    needed = ("audio",) if inputs.decode_only or inputs.conditions else ("image", "audio")
+    return [name for name in needed if getattr(inputs, name) is None]
+
+
+def check_weights(config: SampleConfig) -> None:
+    """Raise Mistake where no weights are given, or there are none."""
+    weights = config.weights
+    if weights.checkpoint is None and not weights.random_weights:
+        raise Mistake(f"--checkpoint is missing: {MAKE_ONE}")
+    if weights.checkpoint is not None:
+        check_directory(weights.checkpoint, MAKE_ONE)
+        check_file(weights.checkpoint / "config.json", MAKE_ONE)
     for option in weights.lora:
         check_there(split_scale(option)[0])
 

@@ -180,8 +180,8 @@ def _agree(folder: Path, output: Path, options: dict[str, Any]) -> None:
 
 def identity(config: SampleConfig) -> dict[str, Any]:
     """Everything that a video depends on, by the names of the options: their values, and for files what is in them."""
-    plain = _flat(to_json(config))
-    plain = {name: value for name, value in plain.items() if name not in WITHOUT and value is not None}
+    groups = {name: value for name, value in to_json(config).items() if name not in ("several", "distributed")}
+    plain = {name: value for name, value in _flat(groups).items() if name not in WITHOUT and value is not None}
     plain["latents"] = config.keeping.latents is not None  # where they go may change, but they are kept from the start
     for name in ("image", "audio", "conditions", "decode_only"):
         if name in plain and Path(plain[name]).is_file():

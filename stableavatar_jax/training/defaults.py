@@ -1,4 +1,4 @@
-"""How a model wants to be sampled: `sampling.json`, as `sampling.config.SamplingDefaults` reads it.
+"""How a model wants to be sampled: `sampling.json`, as `sampling.defaults.SamplingDefaults` reads it.
 
 A run knows size, frame rate and window of its data and the shift of its noise levels; all else is as the model
 directory that it began with says.
