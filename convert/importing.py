@@ -17,11 +17,14 @@ from stableavatar_jax.config import FILE, read_config, to_json, write_config
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
+from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE, SamplingDefaults, write_defaults
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.directory import check_part, has_part, write_part
 from stableavatar_jax.weights.formats.files import open_tensors, weight_files
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.scaled import rescaled
+from stableavatar_jax.whole import copy
 
 from . import parts
 from .options import PARTS, Dtype, PartName
@@ -59,8 +62,8 @@ def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> s
     Every tensor of the source fills its place or Mistake lists what does not match; then nothing is left at `output`.
     A layer is in memory at a time.
     """
-    check_part(output / name, 0, wishes.overwrite)
     place = _inside(source, name)
+    check_part(output / name, 0, wishes.overwrite, [place])
     tensors = rescaled(open_tensors(place, wishes.key))
     model = settle_config(output, wishes.preset, tensors)
     needs_tokenizer = name == "umt5" and model.tokenizer == "file"
@@ -80,8 +83,10 @@ def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> s
         with recorded(output, name, weight_files(place), flat, **facts) as tell:
             file = write_part(output / name, flat, tell)
         write_config(output, model)
+        if name == "dit":
+            write_sampling(output, model, wishes.preset)
         if found:
-            shutil.copyfile(found, output / TOKENIZER)
+            copy(found, output / TOKENIZER)
     lines = [f"{file}: {_size(flat)} in {stored}, from {len(tensors)} tensors named as in {naming.name}", *notes]
     lines += [f"ignored, no place in the model: {tensor}" for tensor in report.ignored]
     lines += [f"absent from the file, set to zero: {line}" for line in _gathered(report.absent)]
@@ -104,6 +109,8 @@ def import_release(source: Path, output: Path, wishes: Wishes) -> Iterator[str]:
     found = find_parts(source, {str(wishes.preset): asked} if asked else None, there)
     if not found:
         raise Mistake.at(source, "no weights of the avatar in this folder", "give the folder of the released files")
+    for name in found.keys() - there:
+        check_part(output / name, 0, wishes.overwrite, [found[name]])
     for name in PARTS:
         if name not in found:
             yield f"{name}: not found in {source}"
@@ -132,6 +139,17 @@ def settle_config(output: Path, preset: Path | None, tensors: Mapping[str, LazyT
         return asked
     like = parts.nearest(tensors)
     return parts.KNOWN[like.model] if like else AvatarConfig()
+
+
+def write_sampling(output: Path, model: Any, preset: Path | str | None) -> None:
+    """Write into a model directory how the preset of its sizes samples, where that is not as by default; what is there
+    stays. (The 14B model knows no sound as silence.)
+    """
+    told = load_preset(preset or "avatar_14b")
+    ours = SampleConfig()
+    differs = isinstance(told, SampleConfig) and (told.frame, told.denoising) != (ours.frame, ours.denoising)
+    if differs and told.model == model and not (output / DEFAULTS_FILE).exists():
+        write_defaults(output, SamplingDefaults(frame=told.frame, denoising=told.denoising))
 
 
 def find_tokenizer(source: Path, given: Path | None) -> Path | None:

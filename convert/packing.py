@@ -1,7 +1,6 @@
 """A model directory written anew: its parts in another dtype, as one file each; or drawn at random."""
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,16 +10,16 @@ import numpy as np
 
 from stableavatar_jax.checkpoint import check_params
 from stableavatar_jax.config import read_config, write_config
-from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.weights.directory import check_part, open_part, write_part, write_part_rows
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.rules import flatten
+from stableavatar_jax.whole import copy
 
 from . import parts
-from .importing import TOKENIZER
+from .importing import TOKENIZER, write_sampling
 from .options import Dtype, PartName
 from .record import part_files, recorded
 
@@ -31,8 +30,6 @@ def pack(folder: Path, output: Path, chosen: Sequence[PartName], dtype: Dtype, o
     Raises Mistake for a part that is missing, does not fit config.json or is there already.
     """
     model = read_config(folder, AvatarConfig)
-    if output.resolve() == folder.resolve():
-        raise Mistake(f"{output}: is the model directory that is read; choose another")
     cast: dict[PartName, dict[str, LazyTensor]] = {}
     for name in chosen:
         check_params(folder / name, parts.part(name, model).abstract)
@@ -40,14 +37,14 @@ def pack(folder: Path, output: Path, chosen: Sequence[PartName], dtype: Dtype, o
         cast[name] = {
             path: x.cast(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for path, x in tensors.items()
         }
-        check_part(output / name, sum(x.nbytes for x in cast[name].values()), overwrite)
+        check_part(output / name, sum(x.nbytes for x in cast[name].values()), overwrite, [folder])
+    write_config(output, model)
     for name, tensors in cast.items():
         with recorded(output, name, part_files(folder / name), tensors, command="pack", dtype=dtype) as tell:
             yield write_part(output / name, tensors, tell)
-    write_config(output, model)
     for beside in (TOKENIZER, DEFAULTS_FILE):
         if (folder / beside).is_file():
-            shutil.copyfile(folder / beside, output / beside)
+            copy(folder / beside, output / beside)
 
 
 def draw(
@@ -67,6 +64,8 @@ def draw(
         size = sum(map(math.prod, shapes[name].values())) * np.dtype(dtype).itemsize
         check_part(output / name, size, overwrite)
     write_config(output, model)
+    if "dit" in chosen:
+        write_sampling(output, model, preset)
     for name in chosen:
         with recorded(output, name, (), {}, command="random", seed=seed, dtype=dtype):
             file = write_part_rows(output / name, shapes[name], dtype, parts.part(name, model).rows(seed, dtype))

@@ -68,7 +68,8 @@ def _nearest(path: Path) -> str:
 
 
 def _names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(map(str, _folders())))
+    found = {module.name for module in pkgutil.iter_modules(map(str, _folders()))}
+    return sorted(found - {"models"})  # the sizes that presets share
 
 
 def _folders() -> list[Path]:

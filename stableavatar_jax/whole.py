@@ -121,6 +121,13 @@ def check_folder(path: Path, *, inputs: Iterable[Path | None] = (), space: int =
         _check_space(there, space)
 
 
+def copy(source: Path, path: Path) -> None:
+    """Copy a file, whole or not at all; nothing is done where the two names are of one file."""
+    if not (path.exists() and path.samefile(source)):
+        with whole(path) as partial:
+            shutil.copyfile(source, partial)
+
+
 def unused(path: Path) -> Path:
     """`path`, or where there is something already: `talk-2.mp4`, `talk-3.mp4`, ... beside `talk.mp4`."""
     number, found = 1, path

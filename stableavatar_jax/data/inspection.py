@@ -36,6 +36,7 @@ class _Lazy(Sequence[Clip]):
     def __init__(self, source: Path):
         self.source = source
         self.found = list(named_clips(source).items())
+        self.files = [path for _, path in self.found]
 
     def __len__(self) -> int:
         return len(self.found)
@@ -106,8 +107,8 @@ def inspect(folder: Path, sheet: Path | None) -> str:
         return describe_clips(clips)
     if sheet.suffix.lower() != ".png":
         raise Mistake(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
-    inputs = [folder] if sheet.exists() else []  # a sheet may lie beside the clips, but take the place of none
-    check_output(sheet, inputs=inputs)
+    inputs = [folder, *clips.files] if isinstance(clips, _Lazy) else [folder]
+    check_output(sheet, inputs=inputs if sheet.exists() else ())  # it may lie beside the clips, but replace none
     text = describe_clips(clips)
     write_picture(sheet, contact_sheet(clips))
     return f"{text}\n{sheet}: frames with face (red) and lips (green)"

@@ -1,6 +1,7 @@
 """What a command line reads and writes, looked at before anything is loaded or computed. Read without JAX."""
 
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -94,6 +95,10 @@ def check_written(config: SampleConfig, frames: int = 0, latent_frames: int = 0)
     With the video's length, also where the disk has no room for it.
     """
     keeping, frame = config.keeping, config.frame
+    run = Path(os.path.realpath(run_folder(keeping.output)))
+    for path in (*_read(config), keeping.latents, keeping.save_conditions):
+        if path is not None and Path(os.path.realpath(path)).is_relative_to(run):
+            raise Mistake(f"{path}: lies in the run of {keeping.output}, which goes when that is whole; move it first")
     if keeping.save_conditions:
         return check_outputs((keeping.save_conditions, 0), inputs=_read(config))
     pixels = frames * frame.height * frame.width * frame.enlarge**2

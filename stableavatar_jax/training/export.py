@@ -21,7 +21,7 @@ from stableavatar_jax.training.saving import Checkpoints, saved_steps
 from stableavatar_jax.training.state import TrainState, Tree
 from stableavatar_jax.weights.directory import has_part, part_file
 from stableavatar_jax.weights.lora_writer import save_lora
-from stableavatar_jax.whole import check_output, whole
+from stableavatar_jax.whole import check_folder, check_output, whole
 
 TOKENIZER = "tokenizer.json"
 
@@ -50,8 +50,12 @@ def choose_step(folder: Path, asked: int | str) -> int:
     return int(asked)
 
 
-def check_model_directory(output: Path, parts: Mapping[str, object] | tuple[str, ...], run_dir: Path) -> None:
-    """Raise Mistake where parts cannot be written to a model directory: it is something else, or has them already."""
+def check_model_directory(
+    output: Path, parts: Mapping[str, object] | tuple[str, ...], run_dir: Path, start: Path | None = None
+) -> None:
+    """Raise Mistake where parts cannot be written to a model directory: it is something else, has them already, or lies
+    in what the run began with (`start`), which may itself get the parts that it lacks.
+    """
     found = kind(output)
     if found not in (None, "model"):
         raise Mistake(f"--export {output}: this is {NAMES[found]}; give a folder of its own for the model")
@@ -61,6 +65,8 @@ def check_model_directory(output: Path, parts: Mapping[str, object] | tuple[str,
         if has_part(output / name):
             raise Mistake(f"--export {output}: it has a {name} already; remove that, or give another folder")
         check_output(output / name, folder=True, inputs=[run_dir])
+    if start and os.path.realpath(output) != os.path.realpath(start):
+        check_folder(output, inputs=[start])
 
 
 def restore(run: Run, step: int) -> TrainState:

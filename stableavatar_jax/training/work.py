@@ -133,7 +133,7 @@ def export(options: RunConfig) -> int:
     if config.part not in PARTS:
         raise Mistake(f"{options.run_dir}: this run trained {config.part}, one of {', '.join(PARTS)} is known")
     part = PARTS[config.part]
-    exports.check_model_directory(output, part.names, config.run_dir)
+    exports.check_model_directory(output, part.names, config.run_dir, config.checkpoint)
     step = exports.choose_step(config.run_dir, options.export_step)
     run = part.prepare(dataclasses.replace(config, mesh=options.mesh))
     check_memory(run.abstract, run.devices)

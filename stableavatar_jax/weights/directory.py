@@ -7,7 +7,7 @@ it needs and no more. Where both are there the folder counts.
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.weights.formats.safetensors import Row, open_safetensors, write_rows, write_safetensors
 from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.formats.zarr import open_zarr
-from stableavatar_jax.whole import check_folder, whole
+from stableavatar_jax.whole import check_folder, check_output, whole
 
 
 def part_file(folder: Path) -> Path | None:
@@ -43,11 +43,17 @@ def open_part(folder: Path) -> dict[str, LazyTensor]:
     return open_zarr(folder)
 
 
-def check_part(folder: Path, size: int, overwrite: bool) -> None:
-    """Raise Mistake where a part of `size` bytes cannot be written as the file of `DIR/PART`."""
+def check_part(folder: Path, size: int, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Raise Mistake where a part of `size` bytes cannot be written as the file of `DIR/PART`, or where `inputs`, files
+    or folders that are read, would be lost by it.
+    """
     if has_part(folder) and not overwrite:
         raise Mistake(f"{folder} exists already; pass --overwrite to replace it")
-    check_folder(folder.parent, space=size)
+    check_folder(folder.parent, inputs=inputs, space=size)
+    if folder.parent.is_dir():
+        check_output(_file(folder), inputs=inputs)
+    if folder.is_dir():
+        check_output(folder, folder=True, replace=True, inputs=inputs)
 
 
 def write_part(

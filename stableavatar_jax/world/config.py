@@ -93,7 +93,7 @@ class SheetConfig:
     def run(self) -> None:
         """Write the sheet. Raises Mistake where there is no such clip, or where it cannot be written."""
         need("demo", "skia")
-        check_output(self.output)
+        check_output(self.output, inputs=(self.clips,))
         from stableavatar_jax.world.sheet import write_sheet
 
         write_sheet(self)

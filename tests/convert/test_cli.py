@@ -149,6 +149,21 @@ def test_an_existing_part_needs_overwrite(run, tmp_path):
     assert run("import --part dit --source dit.pth --output models --overwrite")[0] == 0
 
 
+@pytest.mark.parametrize("place", ["models/dit.safetensors", "link.pth", "hard.pth", "models/dit/x.pth"])
+def test_a_part_does_not_take_the_place_of_what_it_is_made_from(run, tmp_path, place):
+    """`DIR/dit.safetensors` is what an import writes, and the folder `DIR/dit` goes when it is replaced."""
+    source = tmp_path / "models" / ("dit/x.pth" if place.endswith("/x.pth") else "dit.safetensors")
+    source.parent.mkdir(parents=True)
+    pth.save(source, tensors("dit"))
+    before = source.read_bytes()
+    if place.startswith("link"):
+        (tmp_path / place).symlink_to(source)
+    if place.startswith("hard"):
+        (tmp_path / place).hardlink_to(source)
+    assert fails(run(f"import --part dit --source {place} --output models --overwrite"), "read")
+    assert source.read_bytes() == before
+
+
 def test_sizes_come_from_the_preset_and_must_agree(run, tmp_path):
     (tmp_path / "wide.py").write_text(PRESET.format(8))
     (tmp_path / "same.py").write_text(PRESET.format(8))

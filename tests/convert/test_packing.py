@@ -8,10 +8,12 @@ from stableavatar_jax.config import write_config
 from stableavatar_jax.configs.tiny import model
 from stableavatar_jax.convert import parts
 from stableavatar_jax.convert.commands import main
+from stableavatar_jax.convert.importing import write_sampling
 from stableavatar_jax.demo.preset import MODEL
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, part
-from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
+from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE, read_defaults, with_defaults
 from stableavatar_jax.trees import flatten
 
 
@@ -95,3 +97,35 @@ def test_random_weights_fit_the_model(tmp_path, capsys):
     assert (tmp_path / "again" / file).read_bytes() != (tmp_path / "model" / file).read_bytes()
     main([*again, "--overwrite"])
     assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
+
+
+def test_a_model_directory_takes_no_parts_of_itself(folder, tmp_path, capsys):
+    """Not in a folder within it either: `MODEL/vae` would count as its VAE."""
+    (tmp_path / "link").symlink_to(folder)
+    for output in (folder, tmp_path / "link", folder / "vae"):
+        assert main(["pack", "--checkpoint", str(folder), "--output", str(output), "--parts", "wav2vec2",
+                     "--overwrite"]) == 1  # fmt: skip
+        assert "is an input too" in (told := capsys.readouterr().err) or "which is read" in told
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "wav2vec2"]
+
+
+def test_what_lies_beside_the_parts_may_be_one_file_in_both(folder, tmp_path):
+    (folder / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer.json").symlink_to(folder / "tokenizer.json")
+    try:
+        assert main(["pack", "--checkpoint", str(folder), "--output", str(tmp_path), "--parts", "wav2vec2"]) == 0
+        assert (folder / "tokenizer.json").read_text() == "{}"
+    finally:
+        (folder / "tokenizer.json").unlink()
+
+
+def test_how_a_preset_samples_is_written_where_it_is_not_as_by_default(tmp_path):
+    from stableavatar_jax.configs import avatar_14b, models
+
+    write_sampling(tmp_path, models.avatar_1b, None)
+    write_sampling(tmp_path, models.avatar_14b, "avatar_1b")
+    assert list(tmp_path.iterdir()) == []
+    write_sampling(tmp_path, models.avatar_14b, None)
+    assert with_defaults(SampleConfig(), tmp_path).denoising == avatar_14b.config.denoising
+    write_sampling(tmp_path, model, "tiny")  # what is there stays
+    assert read_defaults(tmp_path).denoising.cfg_null == "silence"

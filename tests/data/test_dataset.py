@@ -123,6 +123,26 @@ def test_it_is_not_built_over(built, source):
             build(BuildConfig(source=source, output=output))
 
 
+def test_it_does_not_take_the_place_of_clips_that_a_list_names(tmp_path):
+    made.video_clip(tmp_path / "clips" / "speech.mp4")
+    (tmp_path / "list.txt").write_text("clips/speech.mp4\n")
+    (tmp_path / "link").symlink_to(tmp_path / "clips")
+    for output in ("clips", "link"):
+        with pytest.raises(Mistake, match="holds .*speech.mp4, which is read"):
+            build(BuildConfig(source=tmp_path / "list.txt", output=tmp_path / output, overwrite=True))
+    assert (tmp_path / "clips" / "speech.mp4").exists()
+
+
+def test_missing_masks_are_found_before_a_clip_is_read(tmp_path, monkeypatch):
+    made.video_clip(tmp_path / "raw" / "speech-1.mp4")
+    made.video(tmp_path / "raw" / "speech-2.mp4")
+    made.folder_clip(tmp_path / "raw" / "speech-3")
+    made.video(tmp_path / "raw" / "speech-4.mp4")
+    monkeypatch.setattr(dataset, "read_clip", None)
+    with pytest.raises(Mistake, match="raw: 2 of 4 clips without masks, speech-2.mp4, speech-4.mp4; make them with"):
+        build(BuildConfig(source=tmp_path / "raw", output=tmp_path / "out"))
+
+
 def test_what_the_path_does_not_say_is_said(tmp_path, caplog):
     for name in ("holidays/a.mp4", "holidays/singing-b.mp4"):
         made.video_clip(tmp_path / "raw" / name)
@@ -223,6 +243,17 @@ def test_inspect(built, tmp_path):
     assert "3 clips (2 talking, 1 singing)" in text
     sheet = np.asarray(inspection.contact_sheet(inspection.open_clips(built)))
     assert sheet.shape[1] == 6 * inspection.TILE and (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_a_sheet_takes_the_place_of_no_picture_of_a_list(tmp_path):
+    picture = made.folder_clip(tmp_path / "speech") / "images" / "frame_0.png"
+    before = picture.read_bytes()
+    (tmp_path / "list.txt").write_text("speech\n")
+    (tmp_path / "link.png").symlink_to(picture)
+    for sheet in (picture, tmp_path / "link.png"):
+        with pytest.raises(Mistake, match="which is read"):
+            inspection.inspect(tmp_path / "list.txt", sheet)
+    assert picture.read_bytes() == before
 
 
 def test_a_damaged_data_set_is_named(source, tmp_path):

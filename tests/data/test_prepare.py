@@ -331,6 +331,11 @@ def test_the_output_is_no_input(tmp_path, finder):
         with pytest.raises(Mistake, match="is an input|is read|lies in it"):
             prepare.prepare(config(tmp_path, **options))
     assert {path.name for path in (tmp_path / "raw").iterdir()} == {"a.mp4"}
+    listed = tmp_path / "out" / "clips.txt"  # a list of the user's, where `prepare` would put its own
+    listed.write_text("../raw/a.mp4\n")
+    with pytest.raises(Mistake, match="is an input too"):
+        prepare.prepare(config(tmp_path, source=listed, output=tmp_path / "out"))
+    assert listed.read_text() == "../raw/a.mp4\n"
 
 
 def test_pixels_that_are_not_square(tmp_path, finder):

@@ -9,7 +9,7 @@ import pytest
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.config import SampleConfig, change
 from stableavatar_jax.sampling.latents import LatentsFile, read_latents
-from stableavatar_jax.sampling.paths import check_written, split_scale
+from stableavatar_jax.sampling.paths import check_written, run_folder, split_scale
 from stableavatar_jax.sampling.progress import Finished
 
 SHAPE = (4, 2, 3, 16)
@@ -56,6 +56,21 @@ def test_a_full_disk_costs_the_latents_and_not_the_video(tmp_path, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == ["kept.npy"]
     assert capsys.readouterr().err.count("the video is made without keeping its latents") == 1
+
+
+def test_nothing_that_is_wanted_lies_in_the_run_which_goes(tmp_path):
+    folder = run_folder(tmp_path / "talk.mp4")
+    folder.mkdir()
+    (folder / "conditions.safetensors").write_text("features")
+    (tmp_path / "link").symlink_to(folder / "conditions.safetensors")
+    config = change(SampleConfig(), output=tmp_path / "talk.mp4")
+    for options in (
+        {"conditions": folder / "conditions.safetensors"}, {"conditions": tmp_path / "link"},
+        {"latents": folder / "z.npy"}, {"decode_only": folder / "latents.npy"},
+    ):  # fmt: skip
+        with pytest.raises(Mistake, match="lies in the run of .*talk.mp4, which goes when that is whole; move it"):
+            check_written(change(config, **options))
+    check_written(change(config, conditions=tmp_path / "c.safetensors"))
 
 
 def test_room_is_looked_for_before_the_work(tmp_path):

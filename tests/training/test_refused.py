@@ -166,6 +166,14 @@ def test_export_refuses_before_it_reads(tmp_path):
         exports.check_model_directory(records(tmp_path / "records"), ("dit",), run)
     with pytest.raises(Mistake, match="run"):
         exports.check_model_directory(run / "model", ("dit",), run)
+    start = tmp_path / "start"
+    write_config(start, MODEL)
+    (start / "dit.safetensors").write_bytes(b"weights")
+    with pytest.raises(Mistake, match="lies in .*start, which is read"):
+        exports.check_model_directory(start / "dit", ("dit",), run, start)
+    with pytest.raises(Mistake, match="has a dit already"):
+        exports.check_model_directory(start, ("dit",), run, start)
+    exports.check_model_directory(start, ("vae",), run, start)
 
 
 def test_a_model_directory_can_be_moved(tmp_path):

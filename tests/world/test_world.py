@@ -79,3 +79,10 @@ def test_sheets(clips, config, tmp_path, capsys):
     assert size(tmp_path / "b.png") == (5 * 48, 2 * (48 + 60))
     assert main(["sheet", "--number", "7", *options]) == 1
     assert "it has no clip 7" in capsys.readouterr().err
+
+
+def test_a_sheet_takes_the_place_of_no_clips(clips, config, capsys):
+    index = config.output / "clips.json"
+    before = index.read_bytes()
+    assert main(["sheet", "--clips", str(config.output), "--output", str(index)]) == 1
+    assert "which is read" in capsys.readouterr().err and index.read_bytes() == before

@@ -26,6 +26,9 @@ PROMPTS: dict[str, str] = {
 }
 """The prompt of each kind of clip, as released."""
 
+MAKE_MASKS = "make them with `python -m stableavatar_jax.data prepare`, or pass --missing-masks skip or ones"
+"""What to do where masks are missing."""
+
 SOUND_SLACK = 0.25
 """Seconds by which a clip's sound may be longer or shorter than its pictures; codecs pad less than this."""
 
@@ -114,7 +117,7 @@ class Clip:
         if self.masks_missing:
             raise Mistake(
                 f"{self.id}: {self.masks_missing} of {2 * self.frames} face and lip masks are missing or damaged; "
-                "make them with `python -m stableavatar_jax.data prepare`, or pass --missing-masks skip or ones",
+                f"{MAKE_MASKS}",
                 "missing masks",
             )
 

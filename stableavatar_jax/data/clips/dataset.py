@@ -19,13 +19,14 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 from tqdm import tqdm
 
-from stableavatar_jax.data.clips.clip import PROMPTS, Clip
+from stableavatar_jax.data.clips.clip import MAKE_MASKS, PROMPTS, Clip
 from stableavatar_jax.data.clips.config import BuildConfig
-from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, WORDS, kind_of, named_clips, read_clip
+from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, WORDS, has_masks, kind_of, named_clips, read_clip
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.kinds import CLIPS
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.whole import whole
+from stableavatar_jax.words import count
 
 INDEX = CLIPS
 """One entry a clip, in order, with all that needs no decoding."""
@@ -102,6 +103,14 @@ def build(config: BuildConfig) -> Tally:
             ", ".join(WORDS), len(unsaid), len(found), ", ".join(unsaid[:3]), ", ..." if len(unsaid) > 3 else "",
         )  # fmt: skip
 
+    bare = [name for name, path in found.items() if not has_masks(path)]
+    if bare and config.missing_masks == "error":
+        raise Mistake(
+            f"{config.source}: {len(bare)} of {count(len(found), 'clip')} without masks, {', '.join(bare[:3])}"
+            f"{', ...' if len(bare) > 3 else ''}; {MAKE_MASKS}",
+            "missing masks",
+        )
+
     def clips() -> Iterator[Clip]:
         for name, path in found.items():
             try:
@@ -121,7 +130,8 @@ def build(config: BuildConfig) -> Tally:
 
     space = sum(_size(path) for path in found.values())
     write_clips(
-        config.output, clips, total=len(found), replace=config.overwrite, inputs=[config.source], space=space
+        config.output, clips, total=len(found), replace=config.overwrite, inputs=[config.source, *found.values()],
+        space=space,
     )  # fmt: skip
     return tally
 

@@ -107,6 +107,11 @@ def read_masks(path: Path, frames: int) -> tuple[tuple[bytes, ...], tuple[bytes,
     return face, lip
 
 
+def has_masks(path: Path) -> bool:
+    """Whether there are any masks with a clip, in a folder or a video file; none is read."""
+    return any(path.glob("*_masks/*")) if path.is_dir() else path.with_suffix(MASKS_SUFFIX).exists()
+
+
 def named_clips(source: Path) -> dict[str, Path]:
     """Every clip of a source (`find_clips`), by its name: where it lies under the source's folder."""
     root = source if source.is_dir() else source.parent

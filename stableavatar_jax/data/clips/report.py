@@ -15,6 +15,7 @@ from stableavatar_jax.frames import FRAMES_PER_LATENT, evenly
 from stableavatar_jax.whole import whole
 from stableavatar_jax.words import count
 
+REPORT = "report.csv"
 GOES_ON = (
     "make room, or choose a folder you may write to; what is finished is kept, and the same command goes on from there"
 )
@@ -25,11 +26,11 @@ BESIDE = 100_000
 
 
 def write_reports(output: Path, reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write report.csv and clips.txt, from the measures and faults of clips by their names."""
+    """Write `REPORT` and `CLIP_LIST`, from the measures and faults of clips by their names."""
     columns = ["id", "kept", "faults", *(each.name for each in dataclasses.fields(Quality))]
     rows = [{"id": name, "kept": not row["faults"], **row} for name, row in reports.items()]
     with (
-        whole(output / "report.csv", advice=GOES_ON) as partial,
+        whole(output / REPORT, advice=GOES_ON) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,  # of a name left out
     ):
         table = csv.DictWriter(file, columns)

@@ -44,10 +44,12 @@ def outcomes(
                 else:
                     worker.stop()
     finally:
+        for _ in range(2):  # Python drops an exception that a signal raises within a destructor or its collector
+            for worker in busy:
+                worker.process.terminate()
+            for worker in busy:
+                worker.process.join(PATIENCE)
         for worker in busy:
-            worker.process.terminate()
-        for worker in busy:
-            worker.process.join(PATIENCE)
             worker.process.kill()
 
 
