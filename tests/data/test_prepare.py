@@ -21,7 +21,7 @@ from PIL import Image
 
 from stableavatar_jax import media
 from stableavatar_jax.data.__main__ import main
-from stableavatar_jax.data.clips import faces, prepare, quality, report
+from stableavatar_jax.data.clips import faces, prepare, quality, report, workers
 from stableavatar_jax.data.clips.config import Limits, PrepareConfig
 from stableavatar_jax.data.clips.faces import Face
 from stableavatar_jax.data.clips.layouts import named_clips, read_clip
@@ -389,6 +389,27 @@ class Endless(SquareFinder):
         yield None
 
 
+class Deaf:
+    """Drops what the first signal raises, as destructors and callbacks of the collector do."""
+
+    def __del__(self):
+        (Path.cwd() / "begun").touch()
+        time.sleep(600)
+
+
+class Late(Endless):
+    def follow(self, frames):
+        next(frames)
+        Deaf()
+        time.sleep(600)
+        yield None
+
+
+def begin_late(config):
+    prepare.FaceFinder = Late
+    return prepare._begin(config)
+
+
 def begin_endless(config):
     prepare.FaceFinder = Endless
     return prepare._begin(config)
@@ -408,6 +429,23 @@ def test_stopping_leaves_nothing_half_written(tmp_path, monkeypatch):
     child.terminate()
     waiting.join(30)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_process_that_did_not_get_the_first_signal_gets_another(tmp_path, monkeypatch):
+    made.video(tmp_path / "raw" / "a.mp4")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workers, "PATIENCE", 2)
+    run = prepare.outcomes(begin_late, config(tmp_path, workers=1), {"a.mp4": tmp_path / "raw" / "a.mp4"}, 1)
+    monkeypatch.setattr(workers, "wait", stop_when_begun)
+    with pytest.raises(KeyboardInterrupt):
+        list(run)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def stop_when_begun(pipes):
+    while not Path("begun").exists():
+        time.sleep(0.05)
+    raise KeyboardInterrupt
 
 
 def test_a_link_that_leads_nowhere_is_reported(tmp_path, finder):
