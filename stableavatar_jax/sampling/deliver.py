@@ -28,7 +28,7 @@ def deliver(config: SampleConfig, job: Job, avatar: Avatar, tell: Tell = silent)
         listeners, latents = [tell], None
         if keeping.latents and job.latents is None:
             shape = (job.known.windows.frames, *frame.latent_size, vae.z_dim)
-            latents = LatentsFile(run.folder / "latents.npy", shape)
+            latents = LatentsFile(run.folder / "latents.npy", shape, begun=run.is_worth_keeping)
             listeners.append(latents)
         make(run, job, avatar, crf=keeping.crf, tell=both(*listeners))
         if isinstance(job.sound, LiveSound):

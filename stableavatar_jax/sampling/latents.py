@@ -19,11 +19,14 @@ class LatentsFile:
     A run that is taken up again goes on with the same file. Where the disk is full, the video is made without it.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]):
-        """`shape` of the finished file."""
+    def __init__(self, path: Path, shape: tuple[int, int, int, int], *, begun: bool = False):
+        """`shape` of the finished file. Where work has `begun`, a file that is not there could not be written then."""
         self.path, self.shape = path, shape
         self._failed: Mistake | None = None
         with explained(path):
+            if begun and not path.exists():
+                self._failed = Mistake(f"{path}: the latents of before are not kept; --restart makes them all again")
+                return
             if not path.exists():
                 with path.open("wb") as file:
                     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
@@ -38,6 +41,7 @@ class LatentsFile:
                     file.write(np.ascontiguousarray(event.z, "<f4").tobytes())
             except Mistake as error:
                 self._failed = error
+                self.path.unlink(missing_ok=True)  # or a run that goes on would give away a file with holes
                 print(f"{error}\nthe video is made without keeping its latents", file=sys.stderr)
 
     def give(self, path: Path) -> None:

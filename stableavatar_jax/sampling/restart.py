@@ -112,7 +112,11 @@ class Run:
     def conditions(self) -> Conditions | None:
         """Those that were kept, None where there are none."""
         path = self.folder / "conditions.safetensors"
-        return load_conditions(path, {}) if path.exists() else None
+        try:
+            return load_conditions(path, {}) if path.exists() else None
+        except Mistake as error:
+            print(f"{error}\nthe encoders run again", file=sys.stderr)
+            return None
 
     def keep_conditions(self, conditions: Conditions) -> None:
         """Keep what the encoders made, so that none of them is needed again but that of sound, which is encoded as it
@@ -123,7 +127,7 @@ class Run:
     @property
     def is_worth_keeping(self) -> bool:
         """Whether another run would save work by it."""
-        return any(self.folder.glob("segment-*.mp4")) or (self.folder / "state.safetensors").exists()
+        return _is_begun(self.folder)
 
 
 def discard(output: Path) -> None:
@@ -144,7 +148,10 @@ def resumable(output: Path, options: dict[str, Any], *, stride: int, reach: int,
     with alone(folder), explained(folder, only=(str(folder),)):
         folder.mkdir(exist_ok=True)
         _agree(folder, output, options)
-        run = Run(folder, stride=stride, reach=reach, at_once=at_once)
+        try:
+            run = Run(folder, stride=stride, reach=reach, at_once=at_once)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(output, folder, error) from error
         if run.is_worth_keeping:
             print(f"{output}: goes on from {folder} (--restart begins anew)", file=sys.stderr, flush=True)
         try:
@@ -165,8 +172,13 @@ def resumable(output: Path, options: dict[str, Any], *, stride: int, reach: int,
 def _agree(folder: Path, output: Path, options: dict[str, Any]) -> None:
     """Whether a run goes on as it began. Raises Mistake with the options that do not agree."""
     path = folder / "run.json"
+    if not path.exists() and _is_begun(folder):
+        raise _damaged(output, folder, "run.json is missing")
     if path.exists():
-        began = json.loads(path.read_text())
+        try:
+            began = dict(json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            raise _damaged(output, folder, f"run.json: {error}") from error
         changed = sorted(name for name in began.keys() | options.keys() if began.get(name) != options.get(name))
         if changed:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
@@ -176,6 +188,15 @@ def _agree(folder: Path, output: Path, options: dict[str, Any]) -> None:
             )
     with whole(path) as partial:
         partial.write_text(json.dumps(options, indent=1))
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether work of a run is in its folder."""
+    return any(folder.glob("segment-*.mp4")) or (folder / "state.safetensors").exists()
+
+
+def _damaged(output: Path, folder: Path, found: object) -> Mistake:
+    return Mistake(f"{output}: its run in {folder} is damaged, or of another version ({found}); --restart begins anew")
 
 
 def identity(config: SampleConfig) -> dict[str, Any]:

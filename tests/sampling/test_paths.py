@@ -54,7 +54,12 @@ def test_a_full_disk_costs_the_latents_and_not_the_video(tmp_path, capsys):
             file.give(tmp_path / "z.npy")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert names(tmp_path) == ["kept.npy"]
+    assert names(tmp_path) == []
+    file = LatentsFile(tmp_path / "kept.npy", SHAPE, begun=True)  # the run goes on with room, but without the first
+    file(Finished(2, Z[2:3]))
+    with pytest.raises(Mistake, match="the latents of before are not kept; --restart makes them all again"):
+        file.give(tmp_path / "z.npy")
+    assert names(tmp_path) == []
     assert capsys.readouterr().err.count("the video is made without keeping its latents") == 1
 
 

@@ -18,6 +18,8 @@ from stableavatar_jax.sampling.deliver import deliver
 from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.sampling.progress import Decoded, Denoised, Standing
 from stableavatar_jax.sampling.restart import resumable, run_folder
+from stableavatar_jax.weights.formats.safetensors import write_safetensors
+from stableavatar_jax.weights.formats.tensors import lazy
 
 OPTIONS = {
     "height": 32, "width": 32, "steps": 2, "guidance": "none", "window": 5, "overlap": 2, "batches": 1, "seed": 3,
@@ -161,3 +163,43 @@ def test_the_first_stride_fills_a_segment(tmp_path, at_once):
     made = 1 + 4 * (at_once * ((11 - 1) // at_once))
     run = restart.Run(tmp_path, stride=11, reach=38, at_once=at_once)
     assert 32 <= run.segment <= made and run.segment % (4 * at_once) == 0
+
+
+@pytest.mark.parametrize("damage", ["no run.json", "broken run.json", "cut state", "state of another version"])
+def test_a_damaged_run_is_named(tmp_path, damage):
+    output, options = tmp_path / "talk.mp4", {"seed": 1}
+    folder = run_folder(output)
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(options))
+    state = {name: lazy(np.zeros((2, 2, 2, 1), np.float32)) for name in ("z", "recent")}
+    write_safetensors(folder / "state.safetensors", state, {"place": '{"step": 3}', "begin": "0"})
+    with resumable(output, options, stride=3, reach=1, at_once=1) as run:
+        assert run.state.place == {"step": 3}
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(options))
+    about = {"place": '{"step": 3}'} | ({} if "version" in damage else {"begin": "0"})
+    write_safetensors(folder / "state.safetensors", state, about)
+    if damage == "no run.json":
+        (folder / "run.json").unlink()
+    elif damage == "broken run.json":
+        (folder / "run.json").write_text("{")
+    elif damage == "cut state":
+        (folder / "state.safetensors").write_bytes((folder / "state.safetensors").read_bytes()[:-9])
+    before = sorted(folder.iterdir())
+    with (
+        pytest.raises(Mistake, match="talk.mp4: its run in .* is damaged, or of another version .*--restart begins"),
+        resumable(output, options, stride=3, reach=1, at_once=1),
+    ):
+        pass
+    assert sorted(folder.iterdir()) == before
+    restart.discard(output)
+    with resumable(output, options, stride=3, reach=1, at_once=1) as run:
+        assert run.state is None
+
+
+def test_damaged_conditions_are_made_again(tmp_path, capsys):
+    with resumable(tmp_path / "talk.mp4", {}, stride=3, reach=1, at_once=1) as run:
+        (run.folder / "conditions.safetensors").write_bytes(b"cut off")
+        assert run.conditions() is None
+    assert "the encoders run again" in capsys.readouterr().err
