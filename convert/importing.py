@@ -145,7 +145,7 @@ def write_sampling(output: Path, model: Any, preset: Path | str | None) -> None:
     """Write into a model directory how the preset of its sizes samples, where that is not as by default; what is there
     stays. (The 14B model knows no sound as silence.)
     """
-    told = load_preset(preset or "avatar_14b")
+    told: Any = load_preset(preset or "avatar_14b")
     ours = SampleConfig()
     differs = isinstance(told, SampleConfig) and (told.frame, told.denoising) != (ours.frame, ours.denoising)
     if differs and told.model == model and not (output / DEFAULTS_FILE).exists():
