@@ -28,16 +28,9 @@ from tqdm import tqdm
 from stableavatar_jax import media
 from stableavatar_jax.data.clips.config import PrepareConfig
 from stableavatar_jax.data.clips.faces import FaceFinder, face_masks
-from stableavatar_jax.data.clips.layouts import (
-    CLIP_LIST,
-    MASKS_SUFFIX,
-    QUALITY_SUFFIX,
-    VIDEO_SUFFIXES,
-    check_name,
-    named_clips,
-)
+from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, check_name, named_clips
 from stableavatar_jax.data.clips.quality import Measurement, Quality, as_row, faults, uneven_time
-from stableavatar_jax.data.clips.report import GOES_ON, REPORT, advice, needed, write_reports
+from stableavatar_jax.data.clips.report import GOES_ON, REPORTS, advice, needed, write_reports
 from stableavatar_jax.data.clips.tally import Tally
 from stableavatar_jax.data.clips.workers import CRASHED, Work, outcomes
 from stableavatar_jax.errors import UNWRITTEN, Mistake, explained
@@ -173,7 +166,7 @@ def _check(config: PrepareConfig, names: dict[Path, str]) -> None:
         raise Mistake(f"{config.source}: two clips have the same name but for the ending; rename one")
     inputs = [config.source if config.source.is_dir() else None, config.vocals]
     check_folder(config.output, inputs=inputs, space=needed(config, names))
-    for report in (REPORT, CLIP_LIST) if config.output.is_dir() else ():
+    for report in REPORTS if config.output.is_dir() else ():
         check_output(config.output / report, inputs=[config.source])
     for path, name in names.items():
         if os.path.realpath((config.output / name).parent) == os.path.realpath(path.parent):

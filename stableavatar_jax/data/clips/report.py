@@ -15,7 +15,7 @@ from stableavatar_jax.frames import FRAMES_PER_LATENT, evenly
 from stableavatar_jax.whole import whole
 from stableavatar_jax.words import count
 
-REPORT = "report.csv"
+REPORTS = ("report.csv", CLIP_LIST)
 GOES_ON = (
     "make room, or choose a folder you may write to; what is finished is kept, and the same command goes on from there"
 )
@@ -26,17 +26,17 @@ BESIDE = 100_000
 
 
 def write_reports(output: Path, reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write `REPORT` and `CLIP_LIST`, from the measures and faults of clips by their names."""
+    """Write `REPORTS`, from the measures and faults of clips by their names."""
     columns = ["id", "kept", "faults", *(each.name for each in dataclasses.fields(Quality))]
     rows = [{"id": name, "kept": not row["faults"], **row} for name, row in reports.items()]
     with (
-        whole(output / REPORT, advice=GOES_ON) as partial,
+        whole(output / REPORTS[0], advice=GOES_ON) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,  # of a name left out
     ):
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
-    with whole(output / CLIP_LIST, advice=GOES_ON) as partial:
+    with whole(output / REPORTS[1], advice=GOES_ON) as partial:
         partial.write_text("".join(f"{row['id']}\n" for row in rows if row["kept"]), encoding="utf-8")
 
 
