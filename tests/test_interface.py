@@ -73,9 +73,8 @@ def test_it_makes_what_the_command_line_makes(avatar, pixels, samples, tmp_path,
 def test_a_second_call_traces_and_reads_nothing(avatar, pixels, samples, monkeypatch):
     list(avatar.video(pixels, samples, rate=RATE))
     traced = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: traced.append(name) if "trace" in name or "compile" in name else None
-    )
+    listen = lambda name, *_, **__: traced.append(name) if "trace" in name or "compile" in name else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listen)
     monkeypatch.setattr("stableavatar_jax.checkpoint.load_part", lambda *_, **__: pytest.fail("read again"))
     try:
         list(avatar.video(pixels, samples[::-1].copy(), rate=RATE, prompt="Another person", seed=3))
@@ -83,7 +82,7 @@ def test_a_second_call_traces_and_reads_nothing(avatar, pixels, samples, monkeyp
         jax.jit(lambda x: x + 1)(samples)
         assert traced  # so it would have been seen
     finally:
-        jax.monitoring.clear_event_listeners()
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_saving_after_looking_only_decodes(avatar, pixels, samples, tmp_path, monkeypatch):

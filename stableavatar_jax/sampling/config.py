@@ -209,8 +209,8 @@ class SampleConfig:
     denoising: Flat[Denoising] = field(default_factory=Denoising)
     """How noise becomes latents."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
-    """How several devices are arranged. By default each has all weights, if they fit, and rows of its own: a branch of
-    guidance of a window."""
+    """How several devices are arranged. By default each has all weights where they fit, and rows of its own, of which
+    each is one branch of guidance of one window."""
     model: FromPreset[AvatarConfig] = field(default_factory=AvatarConfig)
     """The networks; a checkpoint's config.json takes its place."""
 
