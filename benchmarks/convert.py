@@ -75,6 +75,7 @@ class Benchmark:
                 shutil.rmtree(model)
                 copy.unlink()
                 second.unlink()
+                second.with_name("second.pt.md").unlink()  # its card
                 if not same:
                     print("THE FILES DIFFER")
                     return 1
