@@ -19,6 +19,7 @@ from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.solvers import Solver
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.sampling.program import (
+    IN_FLIGHT,
     Block,
     Join,
     Order,
@@ -31,9 +32,6 @@ from stableavatar_jax.sampling.program import (
 )
 from stableavatar_jax.sampling.progress import Denoised, Standing, State, Tell, silent
 from stableavatar_jax.shapes import Array, Float
-
-IN_FLIGHT = 2
-"""Calls of the program that wait for the device while the host prepares the next one."""
 
 
 class Stretch(NamedTuple):

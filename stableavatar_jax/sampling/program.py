@@ -19,6 +19,9 @@ from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.shapes import Array, Float, Int
 
+IN_FLIGHT = 2
+"""Calls of the program that wait for the device while the host prepares the next one."""
+
 VelocityFn = Callable[[Any, Any, Array, Array], Array]
 """`velocity(shared, own, z [R F H W C], t [R]) -> [R F H W C]`: the guided velocity of R windows.
 

@@ -21,6 +21,7 @@ from stableavatar_jax.diffusion.order import Arrival, Line, Place
 from stableavatar_jax.diffusion.solvers import Solver
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.sampling.program import (
+    IN_FLIGHT,
     Block,
     Join,
     Order,
@@ -33,9 +34,6 @@ from stableavatar_jax.sampling.program import (
 )
 from stableavatar_jax.sampling.progress import Denoised, Standing, State, Tell, silent
 from stableavatar_jax.shapes import Array, Bool, Float, Int
-
-IN_FLIGHT = 2
-"""Calls of the program that wait for the device while the host prepares the next one."""
 
 
 class Front(NamedTuple):
