@@ -25,6 +25,7 @@ from stableavatar_jax.data.clips import faces, prepare, quality, report, workers
 from stableavatar_jax.data.clips.config import Limits, PrepareConfig
 from stableavatar_jax.data.clips.faces import Face
 from stableavatar_jax.data.clips.layouts import named_clips, read_clip
+from stableavatar_jax.data.clips.speakers import Person
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.locks import alone
 from tests.data import made
@@ -50,10 +51,16 @@ class SquareFinder(faces.FaceFinder):
             yield Face(0.9, points)
 
 
+def one(finder, frames):
+    """The one face that the made clips have."""
+    return [Person(tuple(finder.follow(frames)))]
+
+
 @pytest.fixture
 def finder(monkeypatch):
     SquareFinder.seen = 0
     monkeypatch.setattr(prepare, "FaceFinder", SquareFinder)
+    monkeypatch.setattr(prepare, "everyone", one)
 
 
 def config(tmp_path, **options) -> PrepareConfig:
@@ -255,7 +262,7 @@ class Deadly(SquareFinder):
 
 
 def begin_deadly(config):
-    prepare.FaceFinder = Deadly
+    prepare.FaceFinder, prepare.everyone = Deadly, one
     return prepare._begin(config)
 
 
@@ -406,12 +413,12 @@ class Late(Endless):
 
 
 def begin_late(config):
-    prepare.FaceFinder = Late
+    prepare.FaceFinder, prepare.everyone = Late, one
     return prepare._begin(config)
 
 
 def begin_endless(config):
-    prepare.FaceFinder = Endless
+    prepare.FaceFinder, prepare.everyone = Endless, one
     return prepare._begin(config)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stableavatar_jax.data.config import ClipWindow, Kind, MissingMasks, OnBad
 from stableavatar_jax.errors import Mistake, need
+from stableavatar_jax.inputs import check_there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,8 @@ class Limits:
     """Largest error of a frame's time, in seconds; uneven frames drift away from the sound."""
     cuts: int = 0
     """Largest number of cuts."""
+    faces: int | None = None
+    """Largest number of faces; without it clips of several people are used, with masks for one of them."""
     face_found: float = 0.95
     """Smallest share of frames with a face."""
     face_score: float = 0.8
@@ -58,6 +61,11 @@ class PrepareConfig:
     own."""
     vocals: Path | None = None
     """Folder of voices separated from the music, NAME.wav for NAME.mp4; other clips keep their own sound."""
+    face: int | None = None
+    """Number of the face that the masks are for, from the left, from 1, in all clips; without it and --mask the one
+    with the largest mean area."""
+    mask: Path | None = None
+    """Picture that is white where the speaker is, for all clips, or folder of such pictures, NAME.png for NAME.mp4."""
     grow: float = 0.1
     """Share by which masks are larger than the face and the lips."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -69,12 +77,18 @@ class PrepareConfig:
     def __post_init__(self):
         if self.workers < 0 or self.frames < 1 or self.fps is not None and not 1 <= self.fps <= 240:
             raise Mistake("workers is 0 or more, frames 1 or more, fps 1 to 240")
+        if self.face is not None and self.face < 1:
+            raise Mistake(f"--face {self.face}: faces are counted from the left, from 1")
+        if self.face is not None and self.mask:
+            raise Mistake("--face and --mask both say whose face it is; give one of them")
 
     def run(self) -> None:
         """Prepare the clips and print what was left out. Raises Mistake where that is all of them."""
         for path in (self.detector, self.landmarks):
             if not path.is_file():
                 raise Mistake(f"{path}: no such model file; docs/data.md says where to get the face models")
+        if self.mask:
+            check_there(self.mask, "give a picture, or a folder of NAME.png for NAME.mp4")
         need("face", "ai_edge_litert")
         from stableavatar_jax.data.clips.prepare import prepare
 

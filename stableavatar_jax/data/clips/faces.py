@@ -6,14 +6,13 @@ them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stableavatar_jax.errors import Mistake
+from stableavatar_jax.data.clips.litert import Model
 from stableavatar_jax.media import centred
 from stableavatar_jax.shapes import Float, UInt8
 
@@ -27,6 +26,9 @@ FOREHEAD, CHIN = 10, 152
 
 SURE = 0.5
 """Score, 0 to 1, from which a face counts as found."""
+
+OVERLAP = 0.25
+"""Share of the smaller one's rectangle that two faces of different people do not have in common."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,16 @@ class Face:
         return float(np.linalg.norm(self.points[FOREHEAD] - self.points[CHIN]))
 
     @property
+    def middle(self) -> Float[np.ndarray, "2"]:
+        """Mean of the landmarks, in pixels."""
+        return self.points.mean(0)
+
+    @property
+    def area(self) -> float:
+        """Pixels of the upright rectangle around it."""
+        return float(np.prod(np.ptp(self.points, axis=0)))
+
+    @property
     def mouth(self) -> float:
         """How far the lips are apart, as a share of the face's height."""
         return float(np.linalg.norm(self.points[MOUTH[0]] - self.points[MOUTH[1]])) / max(self.height, 1e-6)
@@ -55,55 +67,68 @@ class Face:
 
 
 class FaceFinder:
-    """Follows one face, the surest of the first picture, through a video."""
+    """Finds faces in a picture, and follows one through a video."""
 
     def __init__(self, detector: Path, landmarks: Path):
         """Load both models. Raises Mistake where a file is missing or another model, or LiteRT is not installed."""
-        self._detector = _Model(detector, "--detector", 128, (len(ANCHORS) * 16, len(ANCHORS)))
-        self._landmarks = _Model(landmarks, "--landmarks", 192, (468 * 3, 1))
+        self._detector = Model(detector, "--detector", 128, (len(ANCHORS) * 16, len(ANCHORS)))
+        self._landmarks = Model(landmarks, "--landmarks", 192, (468 * 3, 1))
 
     def follow(self, frames: Iterator[UInt8[np.ndarray, "H W 3"]]) -> Iterator[Face | None]:
-        """The face in each frame: looked for where it was in the frame before, and anew where it is not there."""
+        """The surest face of the first frame, in each frame: looked for where it was in the frame before, and anew
+        where it is not there."""
         last: Face | None = None
         for frame in frames:
             picture = Image.fromarray(np.ascontiguousarray(frame))
-            face = self._measure(picture, _around(last.points)) if last else None
-            last = face if face and face.score >= SURE else self.find(picture)
+            last = (self.again(picture, last) if last else None) or self.find(picture)
             yield last
+
+    def again(self, picture: Image.Image, face: Face) -> Face | None:
+        """A face of the frame before in this one, None where it is not at that place any more."""
+        found = self._measure(picture, _around(face.points))
+        return found if found.score >= SURE else None
 
     def find(self, picture: Image.Image) -> Face | None:
         """The surest face of an RGB picture: in the whole of it, else in squares half as large (for a small face)."""
-        width, height = picture.size
-        side = max(width, height)
-        tiles = [(0.0, 0.0, float(side))]
-        half = min(width, height, side / 2)
-        across, down = (np.linspace(0, n - half, max(1, round(2 * n / half) - 1)) for n in (width, height))
-        tiles += [(float(x), float(y), half) for y in down for x in across]
-        for group in (tiles[:1], tiles[1:]):
-            found = [detected for x, y, size in group if (detected := self._detect(picture, x, y, size))]
+        for squares in _squares(*picture.size):
+            found = [detected for square in squares for detected in self._detect(picture, *square)[:1]]
             if found:
-                _, box = max(found, key=lambda detected: detected[0])
-                face = self._measure(picture, box)
+                face = self._measure(picture, max(found, key=_score)[1])
                 if face.score >= SURE:
                     return face
         return None
 
-    def _detect(self, picture: Image.Image, x: float, y: float, size: float) -> tuple[float, "_Box"] | None:
-        """Score and landmark box of the surest face in a square of the picture; what lies outside it is black."""
+    def find_all(self, picture: Image.Image) -> list[Face]:
+        """All faces of an RGB picture, those found in the whole of it first, the surest first."""
+        faces: list[Face] = []
+        for squares in _squares(*picture.size):
+            boxes: list[_Box] = []
+            for _, box in sorted((d for square in squares for d in self._detect(picture, *square)), key=_score)[::-1]:
+                if any(np.linalg.norm(box.centre - each.centre) < each.side / 3 for each in boxes):
+                    continue  # a guess beside a surer one
+                boxes.append(box)
+                face = self._measure(picture, box)
+                if face.score >= SURE and not any(same_place(face, each) for each in faces):
+                    faces.append(face)
+        return faces
+
+    def _detect(self, picture: Image.Image, x: float, y: float, size: float) -> list[tuple[float, "_Box"]]:
+        """Scores and landmark boxes of guesses at faces in a square of the picture, the surest first; what lies outside
+        the picture is black."""
         shown = picture.transform(
             (128, 128), Image.Transform.EXTENT, (x, y, x + size, y + size), Image.Resampling.BILINEAR
         )
         boxes, scores = self._detector(centred(np.asarray(shown)))
-        best = int(scores[:, 0].argmax())
-        score = float(_sigmoid(scores[best, 0]))
-        if score < SURE:
-            return None
-        values = boxes[best] / 128
-        centre = values[:2] + ANCHORS[best]
-        turn = values[6:8] - values[4:6]  # from the eye on the left of the picture to that on the right
-        return score, _Box(
-            centre * size + (x, y), 1.5 * size * float(values[2:4].max()), float(np.arctan2(turn[1], turn[0]))
-        )
+        found = []
+        for guess in np.argsort(-scores[:, 0], kind="stable"):
+            if (score := float(_sigmoid(scores[guess, 0]))) < SURE:
+                break
+            values = boxes[guess] / 128
+            centre = values[:2] + ANCHORS[guess]
+            turn = values[6:8] - values[4:6]  # from the eye on the left of the picture to that on the right
+            side, angle = 1.5 * size * float(values[2:4].max()), float(np.arctan2(turn[1], turn[0]))
+            found.append((score, _Box(centre * size + (x, y), side, angle)))
+        return found
 
     def _measure(self, picture: Image.Image, box: "_Box") -> Face:
         """The landmarks in a square of the picture."""
@@ -130,6 +155,25 @@ class _Box:
         """Columns: the square's x and y edges, in pixels of the picture."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return self.side * np.array([[cos, -sin], [sin, cos]])
+
+
+def same_place(a: Face, b: Face) -> bool:
+    """Whether two faces of one picture are one: a quarter of the smaller one's rectangle lies in the other's."""
+    low, high = (f([f(each.points, axis=0) for each in (a, b)], axis=0) for f in (np.min, np.max))
+    common = np.ptp(a.points, axis=0) + np.ptp(b.points, axis=0) - (high - low)  # below 0 where they are apart
+    return float(np.prod(np.maximum(common, 0))) > OVERLAP * min(a.area, b.area)
+
+
+def _squares(width: int, height: int) -> tuple[list[tuple[float, float, float]], ...]:
+    """x, y and side of the squares that the detector looks at: the whole picture; then halves of its longer side."""
+    side = max(width, height)
+    half = float(min(width, height, side / 2))
+    across, down = (np.linspace(0, n - half, max(1, round(2 * n / half) - 1)) for n in (width, height))
+    return [(0.0, 0.0, float(side))], [(float(x), float(y), half) for y in down for x in across]
+
+
+def _score(detected: tuple[float, "_Box"]) -> float:
+    return detected[0]
 
 
 def _around(points: np.ndarray) -> _Box:
@@ -185,40 +229,3 @@ def _cross(a: np.ndarray, b: np.ndarray) -> float:
 
 def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
-
-
-class _Model:
-    """A LiteRT model of one picture in and two arrays out, the larger first."""
-
-    def __init__(self, path: Path, option: str, side: int, outputs: tuple[int, int]):
-        """`side` is that of the picture in pixels, `outputs` the numbers in the arrays: by them a model is known."""
-        if not path.is_file():
-            raise Mistake(f"{path}: no such model file; docs/data.md says where to get the face models")
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            raise Mistake("finding faces needs LiteRT, which the extra `face` has: pip install -e '.[face]'") from None
-        try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=1)
-            self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
-            raise Mistake(f"{path}: LiteRT cannot run it ({str(error).splitlines()[0]}); get it again") from error
-        takes = [tuple(each["shape"]) for each in self._interpreter.get_input_details()]
-        gives = [int(np.prod(each["shape"])) for each in self._interpreter.get_output_details()]
-        if takes != [(1, side, side, 3)] or tuple(sorted(gives, reverse=True)) != outputs:
-            raise Mistake(
-                f"{path}: another model than {option} needs (it takes {takes[0]} and gives {gives} numbers); "
-                "docs/data.md says which file goes with which option"
-            )
-
-    @cached_property
-    def _outputs(self) -> list[int]:
-        details = self._interpreter.get_output_details()
-        return [out["index"] for out in sorted(details, key=lambda out: -int(np.prod(out["shape"])))]
-
-    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (inputs,) = self._interpreter.get_input_details()
-        self._interpreter.set_tensor(inputs["index"], picture[None].astype(np.float32))
-        self._interpreter.invoke()
-        large, small = (self._interpreter.get_tensor(index)[0] for index in self._outputs)
-        return large, small

@@ -11,13 +11,12 @@ A clip whose frame rate is changed is encoded again. The same command goes on wh
 """
 
 import dataclasses
-import io
 import json
 import logging
 import os
 import shutil
-import wave
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,11 +26,13 @@ from tqdm import tqdm
 
 from stableavatar_jax import media
 from stableavatar_jax.data.clips.config import PrepareConfig
-from stableavatar_jax.data.clips.faces import FaceFinder, face_masks
+from stableavatar_jax.data.clips.faces import FaceFinder
 from stableavatar_jax.data.clips.layouts import MASKS_SUFFIX, QUALITY_SUFFIX, VIDEO_SUFFIXES, check_name, named_clips
 from stableavatar_jax.data.clips.quality import Measurement, Quality, as_row, faults, uneven_time
-from stableavatar_jax.data.clips.report import GOES_ON, REPORTS, advice, needed, write_reports
+from stableavatar_jax.data.clips.report import GOES_ON, REPORTS, advice, needed, several, write_reports
+from stableavatar_jax.data.clips.speakers import choose, everyone, mask_path, read_mask, write_masks
 from stableavatar_jax.data.clips.tally import Tally
+from stableavatar_jax.data.clips.voices import voice_of, write_sound
 from stableavatar_jax.data.clips.workers import CRASHED, Work, outcomes
 from stableavatar_jax.errors import UNWRITTEN, Mistake, explained
 from stableavatar_jax.locks import alone, hidden
@@ -62,6 +63,7 @@ def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
     tally = Tally(on_bad=config.on_bad)
     reports: dict[str, dict] = {}
     short: list[int] = []
+    by_rule: list[str] = []
     for name, outcome in tqdm(_run(config, names), total=len(names), desc="clips", unit="clip"):
         if isinstance(outcome, Mistake):
             if outcome.reason == UNWRITTEN:
@@ -71,6 +73,8 @@ def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
             tally.refuse(outcome)
             reports[name] = {"faults": str(outcome)}
             continue
+        if outcome.faces > 1 and config.face is None and not mask_path(config.mask, name):
+            by_rule.append(name)
         found = faults(outcome, config.limits)
         if outcome.frames < config.frames:
             short.append(outcome.frames)
@@ -81,6 +85,8 @@ def _prepare_all(config: PrepareConfig, names: dict[Path, str]) -> Tally:
         else:
             tally.used += 1
     write_reports(config.output, dict(sorted(reports.items())))
+    if by_rule:
+        LOG.warning("%s", several(sorted(by_rule)))
     if short:
         LOG.warning("%s", advice(short, config.frames))
     return tally
@@ -92,7 +98,9 @@ def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinde
     check_name(path, name)
     target = config.output / name
     report = target.with_suffix(QUALITY_SUFFIX)
-    stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals), "fps": config.fps}
+    mask = mask_path(config.mask, name)
+    stamp = {"bytes": path.stat().st_size, "grow": config.grow, "vocals": str(config.vocals), "fps": config.fps,
+             "face": config.face, "mask": zlib.crc32(mask.read_bytes()) if mask else None}  # fmt: skip
     if done := _finished(report, stamp):
         return done
     with explained(target, GOES_ON):
@@ -100,13 +108,14 @@ def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinde
     info = media.probe(path)
     fps = config.fps or info.fps
     same = abs(fps - info.fps) < SAME_RATE and not (config.fps and path.suffix.lower() != ".mp4")
-    voice = _voice(config, name)
+    white = read_mask(mask) if mask else None
+    voice = voice_of(config, name)
     if not voice and not info.sound:
         raise Mistake(f"{path}: the clip has no sound; record or export it with its sound", "no sound")
     measured = Measurement()
     with ExitStack() as written:
         wav = written.enter_context(whole(target.with_suffix(".wav"), advice=GOES_ON))
-        sound_rate = _write_sound(voice or path, wav)
+        sound_rate = write_sound(voice or path, wav)
         zipped = written.enter_context(whole(target.with_suffix(MASKS_SUFFIX), advice=GOES_ON))
         masks = written.enter_context(zipfile.ZipFile(zipped, "w"))
         if same:
@@ -115,13 +124,10 @@ def prepare_clip(path: Path, name: str, config: PrepareConfig, finder: FaceFinde
             height, width = info.height // 2 * 2, info.width // 2 * 2  # H.264 has no odd sizes
             writer = media.VideoWriter(target, fps=fps, height=height, width=width, crf=CRF)
             frames = _kept(written.enter_context(writer), at_rate(path, info, fps))
-        for number, face in enumerate(finder.follow(_seen(measured, frames))):
-            measured.face(face)
-            drawn = face_masks(face, measured.size, config.grow)
-            for part, mask in zip(("face_masks", "lip_masks"), drawn, strict=True):
-                png = io.BytesIO()
-                mask.save(png, "PNG")
-                masks.writestr(f"{part}/frame_{number}.png", png.getvalue())
+        people = everyone(finder, _seen(measured, frames))
+        who = choose(people, path, config.face, white, measured.size)
+        measured.person(people[who].faces, who + 1, len(people) if people[who].found else 0)
+        write_masks(masks, people[who].faces, measured.size, config.grow)
         quality = measured.result(fps, media.read_sound(wav), sound_rate, uneven_time(path, fps) if same else 0.0)
     if same:
         _link(path, target)
@@ -164,10 +170,12 @@ def _check(config: PrepareConfig, names: dict[Path, str]) -> None:
         raise Mistake(f"{config.source}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))})")
     if len({_stem(name) for name in names.values()}) < len(names):
         raise Mistake(f"{config.source}: two clips have the same name but for the ending; rename one")
-    inputs = [config.source if config.source.is_dir() else None, config.vocals]
+    inputs = [config.source if config.source.is_dir() else None, config.vocals, config.mask]
     check_folder(config.output, inputs=inputs, space=needed(config, names))
     for report in REPORTS if config.output.is_dir() else ():
         check_output(config.output / report, inputs=[config.source])
+    if config.mask and config.mask.is_file():
+        read_mask(config.mask)
     for path, name in names.items():
         if os.path.realpath((config.output / name).parent) == os.path.realpath(path.parent):
             raise Mistake(f"{config.output}: {path} lies in it, and its sound would be written over; choose another")
@@ -211,25 +219,6 @@ def _finished(report: Path, stamp: dict) -> Quality | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return quality if found == stamp else None
-
-
-def _voice(config: PrepareConfig, name: str) -> Path | None:
-    """The separated voice of a clip, where there is one."""
-    path = config.vocals / Path(name).with_suffix(".wav") if config.vocals else None
-    return path if path and path.exists() else None
-
-
-def _write_sound(source: Path, target: Path) -> int:
-    """The sound of a file as mono 16-bit WAV at its own rate, which is returned."""
-    with media.open_sound(source) as sound, wave.open(str(target), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sound.rate)
-        for block in sound.blocks:
-            file.writeframes(np.rint(block.mean(0).clip(-1, 1) * 32767).astype("<i2").tobytes())
-        if not file.tell():
-            raise Mistake(f"{source}: the sound track is empty; record or export it again", "no sound")
-        return sound.rate
 
 
 def _inside(name: str, config: PrepareConfig) -> str:

@@ -1,6 +1,7 @@
 """What makes a clip fit for training, measured while it is prepared, and what is wrong with one."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,10 @@ class Quality:
     """Root mean square of the sound in dBFS."""
     mouth: float
     """Standard deviation of the mouth's opening, as a share of the face's height."""
+    faces: int
+    """People whose face is in a tenth of the frames or more."""
+    face: int
+    """Whose face was measured and has the masks, counted from the left from 1."""
 
 
 def faults(found: Quality, limits: Limits) -> list[str]:
@@ -55,6 +60,7 @@ def faults(found: Quality, limits: Limits) -> list[str]:
         (seconds < limits.seconds, f"{seconds:.2f} s short"),
         (abs(sound - seconds) > SOUND_SLACK, f"sound of {sound:.2f} s, not {seconds:.2f}"),
         (found.uneven > limits.uneven, f"frames up to {found.uneven:.2f} s out of time"),
+        (limits.faces is not None and found.faces > limits.faces, f"{found.faces} faces"),
         (found.cuts > limits.cuts, f"{found.cuts} cuts"),
         (found.face_found < limits.face_found, f"a face in {found.face_found:.0%} of its frames"),
         (found.face_score < limits.face_score, f"face score {found.face_score:.2f}"),
@@ -71,7 +77,8 @@ class Measurement:
 
     def __init__(self) -> None:
         self._small: list[np.ndarray] = []
-        self._faces: list[Face | None] = []
+        self._faces: Sequence[Face | None] = ()
+        self._people = (1, 0)
         self.size = (0, 0)
         """Rows and columns of the pictures."""
 
@@ -80,9 +87,9 @@ class Measurement:
         self.size = pixels.shape[:2]
         self._small.append(thumbnail(pixels))
 
-    def face(self, face: Face | None) -> None:
-        """Note what was found in it."""
-        self._faces.append(face)
+    def person(self, faces: Sequence[Face | None], number: int, of: int) -> None:
+        """Note the face in each frame of the one person, number `number` of so many, that the clip is used for."""
+        self._faces, self._people = faces, (number, of)
 
     def result(self, fps: float, samples: Float[np.ndarray, "S"], sound_rate: int, uneven: float) -> Quality:
         """The measures of the whole clip; `samples` are its sound at 16 kHz, `uneven` is `uneven_time`."""
@@ -96,6 +103,7 @@ class Measurement:
             face_found=len(found) / len(small), face_score=float(np.mean([f.score for f in found])) if found else 0.0,
             face_height=median([f.height / self.size[0] for f in found]),
             mouth=float(np.std([f.mouth for f in found])) if found else 0.0, loudness=loudness(samples),
+            face=self._people[0], faces=self._people[1],
         )  # fmt: skip
 
 

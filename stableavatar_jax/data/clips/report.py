@@ -21,6 +21,8 @@ GOES_ON = (
 )
 LOOKED_AT = 16
 """Clips whose length is read for the estimate of the room that all need."""
+NAMED = 5
+"""Clips that a notice names."""
 BESIDE = 100_000
 """Bytes of sound and masks of a second, about."""
 
@@ -48,6 +50,17 @@ def advice(short: list[int], frames: int) -> str:
     return (
         f"{count(len(short), 'clip')} {are} shorter than a training window of {frames} frames, and left out; --frames "
         f"{window}, for prepare and precompute, takes the longest of them"
+    )
+
+
+def several(names: list[str]) -> str:
+    """What is said of clips that show more than one face, where no option says which is meant."""
+    show = "shows" if len(names) == 1 else "show"
+    some = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return (
+        f"{count(len(names), 'clip')} {show} more than one face ({some}): the masks are for the face with the largest "
+        "mean area, which report.csv numbers from the left (face); --face or --mask choose another, --limits.faces 1 "
+        "leaves such clips out"
     )
 
 
