@@ -29,7 +29,7 @@ from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.avatar import Avatar, open_avatar
 from stableavatar_jax.sampling.config import SampleConfig, Weights, names
 from stableavatar_jax.sampling.defaults import with_defaults
-from stableavatar_jax.sampling.job import Job
+from stableavatar_jax.sampling.job import Job, excerpt
 from stableavatar_jax.sampling.loras import read_loras
 from stableavatar_jax.sampling.progress import Bars, Event, Finished, Tell
 from stableavatar_jax.sampling.video import frames, write
@@ -80,9 +80,9 @@ class Model:
         config = configure(self.config, options, ("inputs", "frame", "denoising"))
         sound = _sound_file(audio, rate)
         inputs = config.inputs
+        path, data = (sound, None) if isinstance(sound, Path) else (Path("audio"), sound)
         job = Job(
-            picture=_picture(image),
-            sound=media.SoundFile(sound) if isinstance(sound, Path) else media.SoundFile(Path("audio"), sound),
+            picture=_picture(image), sound=media.SoundFile(path, data, excerpt(inputs)),
             prompt=inputs.prompt, negative_prompt=inputs.negative_prompt, seed=inputs.seed,
             frame=config.frame, denoising=config.denoising,
         )  # fmt: skip
@@ -117,10 +117,8 @@ class Video:
         path = Path(path)
         given = self._sound if isinstance(self._sound, Path) else None
         check_output(path, inputs=[given])
-        with Bars() as bars:
-            opened = media.open_sound(given or Path("audio"), None if given else self._sound)  # type: ignore[arg-type]
-            with opened as sound:
-                write(path, self._prepared(), self._avatar, sound=sound, crf=crf, tell=self._listener(bars))
+        with Bars() as bars, self._job.sound.open() as sound:
+            write(path, self._prepared(), self._avatar, sound=sound, crf=crf, tell=self._listener(bars))
         return path
 
     def _prepared(self) -> Job:

@@ -28,7 +28,8 @@ def main(size: Size, rows: Rows) -> None:
     from PIL import Image
 
     from stableavatar_jax.sampling.avatar import open_avatar
-    from stableavatar_jax.sampling.config import Denoising, Frame, Inputs, SampleConfig, Weights
+    from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig, Weights
+    from stableavatar_jax.sampling.inputs import Inputs
     from stableavatar_jax.sampling.job import open_job
     from stableavatar_jax.sampling.progress import Decoded, Denoised, Encoding, Event
     from stableavatar_jax.sampling.video import write

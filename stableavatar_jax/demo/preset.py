@@ -12,7 +12,8 @@ from stableavatar_jax.models.config import (
     VAEConfig,
     Wav2Vec2Config,
 )
-from stableavatar_jax.sampling.config import Denoising, Frame, Inputs, SampleConfig, Weights
+from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig, Weights
+from stableavatar_jax.sampling.inputs import Inputs
 
 MODEL = Path(__file__).with_name("model")
 ASSETS = Path(__file__).with_name("assets")

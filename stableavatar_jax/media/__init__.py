@@ -1,5 +1,6 @@
 """Pictures, sounds and videos, in and out of files."""
 
+from stableavatar_jax.media.excerpt import Excerpt
 from stableavatar_jax.media.pictures import (
     Fit,
     as_picture,
@@ -18,6 +19,7 @@ from stableavatar_jax.media.writer import VideoWriter
 
 __all__ = [
     "HALF",
+    "Excerpt",
     "Fit",
     "LiveSound",
     "Recording",

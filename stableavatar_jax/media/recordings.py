@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +13,8 @@ import numpy as np
 from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.frames import SAMPLE_RATE
 from stableavatar_jax.locks import hidden
-from stableavatar_jax.media.sound import mono
+from stableavatar_jax.media.excerpt import Excerpt
+from stableavatar_jax.media.sound import ALL, Sound, mono, open_sound
 from stableavatar_jax.shapes import Float
 
 BLOCK = SAMPLE_RATE
@@ -36,6 +38,9 @@ class Recording(Protocol):
 
     def blocks(self) -> Iterator[Float[np.ndarray, "_"]]:
         """The sound from its beginning, a bounded number of samples at a time."""
+
+    def open(self) -> AbstractContextManager[Sound]:
+        """The sound for the video: where it has them, at another rate and with more channels."""
 
 
 @runtime_checkable
@@ -62,17 +67,21 @@ class Samples:
         for start in range(0, len(self.sound), BLOCK):
             yield self.sound[start : start + BLOCK]
 
+    def open(self) -> AbstractContextManager[Sound]:
+        """The sound for the video."""
+        return _as_it_is(self)
+
 
 class SoundFile:
-    """The recording of a sound or video file, decoded every time that it is read."""
+    """The recording of a sound or video file, or an excerpt of it, decoded every time that it is read."""
 
-    def __init__(self, path: Path, data: bytes | None = None):
+    def __init__(self, path: Path, data: bytes | None = None, excerpt: Excerpt = ALL):
         """Reads the file once, and keeps the number of its samples. `data` is its content where that is in memory.
 
         Raises Mistake, and logs notices, for all that `read_sound` does.
         """
-        self.path, self.data = path, data
-        self._samples = sum(map(len, mono(path, data=data, tell=data is None)))
+        self.path, self.data, self.excerpt = path, data, excerpt
+        self._samples = sum(map(len, mono(path, data=data, excerpt=excerpt, tell=data is None)))
 
     @property
     def samples(self) -> int:
@@ -82,13 +91,17 @@ class SoundFile:
     def blocks(self) -> Iterator[Float[np.ndarray, "_"]]:
         """The sound from its beginning. Raises Mistake where the file is no longer the one that was opened."""
         samples = 0
-        for block in mono(self.path, data=self.data):
+        for block in mono(self.path, data=self.data, excerpt=self.excerpt):
             samples += len(block)
             if samples > self._samples:
                 break
             yield block
         if samples != self._samples:
             raise Mistake(f"{self.path}: the file was changed while it was read; start again")
+
+    def open(self) -> AbstractContextManager[Sound]:
+        """The sound as it is in the file (`open_sound`)."""
+        return open_sound(self.path, self.data, self.excerpt)
 
 
 class LiveSound:
@@ -135,6 +148,10 @@ class LiveSound:
             raise ValueError("a live sound that is not kept can be read once")
         for data in self._live() if self._keep is None else self._from_file(self._keep):
             yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+    def open(self) -> AbstractContextManager[Sound]:
+        """The sound for the video."""
+        return _as_it_is(self)
 
     def _live(self) -> Iterator[bytes]:
         while data := self._next():
@@ -202,3 +219,7 @@ class LiveSound:
             with explained(self._keep):
                 hidden(self._keep).replace(self._keep)
         self._samples = self._read_bytes // SAMPLE_BYTES
+
+
+def _as_it_is(recording: Recording) -> AbstractContextManager[Sound]:
+    return nullcontext(Sound(SAMPLE_RATE, 1, (block[None] for block in recording.blocks())))

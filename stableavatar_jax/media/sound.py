@@ -16,6 +16,7 @@ from av.video import VideoStream
 
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import SAMPLE_RATE
+from stableavatar_jax.media.excerpt import Excerpt, cut, track_number
 from stableavatar_jax.media.files import open_media
 from stableavatar_jax.shapes import Float
 
@@ -29,6 +30,7 @@ MOST_CHANNELS = 64
 """Channels that FFmpeg converts."""
 CANCELLED = 0.1
 """Share of the power of unlike channels below which the mean of a sound's channels is said to have cancelled out."""
+ALL = Excerpt()
 
 LOG = logging.getLogger(__name__)
 
@@ -43,22 +45,23 @@ class Sound:
     blocks: Iterator[np.ndarray]
     """float32 [channels, any number of samples], -1..1."""
     tracks: int = 1
-    """Sound tracks of the file, of which this is the first."""
+    """Sound tracks of the file."""
+    track: int = 1
+    """Which of them it is."""
 
 
 @contextmanager
-def open_sound(path: Path, data: bytes | None = None) -> Iterator[Sound]:
-    """The sound of a sound or video file, at its own rate and with its own channels.
+def open_sound(path: Path, data: bytes | None = None, excerpt: Excerpt = ALL) -> Iterator[Sound]:
+    """The sound of a sound or video file, or an excerpt of it, at its own rate and with its own channels.
 
     The sound of a video begins where its pictures begin: silence is put before it, or its beginning is cut off.
     Where a piece is missing there is silence; a file that is cut short is read as far as it goes. Raises Mistake,
-    also while the blocks are read, where there is no sound, where it is damaged, or where samples are not finite.
-    `data` is the file's content where that is in memory already.
+    also while the blocks are read, where there is no sound or no such excerpt, where it is damaged, or where samples
+    are not finite. `data` is the file's content where that is in memory already.
     """
     with open_media(path, data) as container:
-        if not container.streams.audio:
-            raise Mistake(f"{path}: the file has no sound; give a recording, or a video with a sound track")
-        stream = container.streams.audio[0]
+        number = track_number(path, container, excerpt.track)
+        stream = container.streams.audio[number - 1]
         if not stream.rate or not stream.channels:
             raise Mistake(f"{path}: its sound cannot be decoded; export it as WAV")
         if stream.channels > MOST_CHANNELS:
@@ -66,8 +69,8 @@ def open_sound(path: Path, data: bytes | None = None) -> Iterator[Sound]:
                 f"{path}: its sound has {stream.channels} channels, at most {MOST_CHANNELS} can be read; export it as "
                 "mono or stereo"
             )
-        blocks = _decode(path, container, stream)
-        yield Sound(stream.rate, stream.channels, blocks, len(container.streams.audio))
+        blocks = cut(path, _decode(path, container, stream), stream.rate, excerpt)
+        yield Sound(stream.rate, stream.channels, blocks, len(container.streams.audio), number)
 
 
 def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -> Float[np.ndarray, "S"]:
@@ -76,16 +79,17 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None) -
 
 
 def mono(
-    path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None, *, tell: bool = False
+    path: Path, rate: int = SAMPLE_RATE, data: bytes | None = None, excerpt: Excerpt = ALL, *, tell: bool = False
 ) -> Iterator[Float[np.ndarray, "_"]]:
-    """The blocks of a file's sound as float32 at `rate` samples a second: the mean of its channels, resampled.
+    """The blocks of an excerpt of a file's sound as float32 at `rate` samples a second: the mean of its channels,
+    resampled.
 
     Every block has a sample, and at most those of LONGEST_HOLE seconds. Raises Mistake where there is no sound (see
     `open_sound`), or where it is empty. Silence is a sound. With `tell`, logs a notice of a file that has more tracks
-    than one, or whose channels cancel out.
+    than one and of which none is wanted, or whose channels cancel out.
     """
     power, mixed_power, empty = 0.0, 0.0, True
-    with open_sound(path, data) as sound:
+    with open_sound(path, data, excerpt) as sound:
         resampled = _Resampler(sound.rate, rate)
         for block in sound.blocks:
             mixed = block.mean(axis=0)
@@ -97,8 +101,8 @@ def mono(
         if (heard := resampled.rest()).size:
             empty = False
             yield heard
-    if tell and sound.tracks > 1:
-        LOG.warning("%s: it has %d sound tracks, the first is used", path, sound.tracks)
+    if tell and sound.tracks > 1 and excerpt.track is None:
+        LOG.warning("%s: it has %d sound tracks, number %d is used", path, sound.tracks, sound.track)
     if tell and mixed_power < CANCELLED * power:
         LOG.warning("%s: its channels cancel out when they are mixed; export one of them alone", path)
     if empty:

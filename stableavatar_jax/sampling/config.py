@@ -15,42 +15,13 @@ from stableavatar_jax.hosts import DistributedConfig, MeshConfig
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import Flat, FromPreset
+from stableavatar_jax.sampling.inputs import Inputs, check_option
 from stableavatar_jax.sampling.several import Several
 
 if TYPE_CHECKING:
     from stableavatar_jax.diffusion.guidance import Guidance
 
 T = TypeVar("T")
-
-# Wan2.1 was trained to steer away from faults named in Chinese; this is a list of our own in the same spirit.
-NEGATIVE_PROMPT = (
-    "颜色过于鲜艳，曝光过度，画面静止不动，细节模糊不清，带有字幕，画风像油画或静态图片，整体发灰，质量极差，"
-    "压缩失真，残缺不全，多余的手指，手部畸形，面部畸形，五官扭曲，肢体变形，手指粘连，杂乱的背景，人群，倒着走"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What the video is made from."""
-
-    image: Path | None = None
-    """Picture of the person, cartoon or animal (required); any format Pillow reads."""
-    audio: Path | None = None
-    """Recording to speak or sing (required); any sound or video file. The video is as long as the recording. `-` reads
-    live sound from standard input: signed 16-bit little-endian mono samples at 16 kHz, until it ends."""
-    prompt: str = "A person talks to the camera."
-    """What happens in the video."""
-    negative_prompt: str = NEGATIVE_PROMPT
-    """What should not be seen; only `cfg` guidance uses it."""
-    seed: int = 0
-    """Seed of the noise. The same seed gives the same video, also where the recording goes on longer."""
-    conditions: Path | None = None
-    """File that --save-conditions wrote: no encoder is loaded, --image and --prompt are not needed."""
-    decode_only: Path | None = None
-    """File that --latents kept: only the VAE decoder runs, --image and --prompt are not needed."""
-
-    def __post_init__(self):
-        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +40,7 @@ class Keeping:
     """Write the features of picture, recording and prompt to this safetensors file, and stop."""
 
     def __post_init__(self):
-        _check("crf", self.crf, 0 <= self.crf <= 51, "0 to 51")
+        check_option("crf", self.crf, 0 <= self.crf <= 51, "0 to 51")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +81,9 @@ class Frame:
             if (value := getattr(self, name)) < 16 or value % 16:
                 near = max(16, round(value / 16) * 16)
                 raise Mistake(f"{name} is {value}, a multiple of 16 is needed; {near} is the nearest")
-        _check("fps", self.fps, 1 <= self.fps <= 120, "1 to 120")
-        _check("enlarge", self.enlarge, 1 <= self.enlarge <= 16, "1 to 16")
-        _check("crop", self.crop, 0 <= self.crop <= 1, "0 to 1")
+        check_option("fps", self.fps, 1 <= self.fps <= 120, "1 to 120")
+        check_option("enlarge", self.enlarge, 1 <= self.enlarge <= 16, "1 to 16")
+        check_option("crop", self.crop, 0 <= self.crop <= 1, "0 to 1")
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -150,10 +121,10 @@ class Denoising:
     """How the video is cut into windows and fused."""
 
     def __post_init__(self):
-        _check("steps", self.steps, self.steps >= 1, "at least 1")
-        _check("shift", self.shift, 0 < self.shift < float("inf"), "a number above 0")
+        check_option("steps", self.steps, self.steps >= 1, "at least 1")
+        check_option("shift", self.shift, 0 < self.shift < float("inf"), "a number above 0")
         for name in ("w1", "w2", "text_scale", "audio_scale"):
-            _check(name, value := getattr(self, name), abs(value) < float("inf"), "a finite number")
+            check_option(name, value := getattr(self, name), abs(value) < float("inf"), "a finite number")
         _ = self.windows.plan(1)  # an impossible overlap is refused here
 
     def settled(self, *windows: int | None, most_rows: int = 1, devices: int = 1) -> "Denoising":
@@ -252,8 +223,3 @@ def names(config: Any) -> list[str]:
         value = getattr(config, each.name)
         found += names(value) if dataclasses.is_dataclass(value) and each.name != "model" else [each.name]
     return found
-
-
-def _check(name: str, value: Any, good: bool, needed: str) -> None:
-    if not good:
-        raise Mistake(f"{name} is {value}, {needed} is needed")

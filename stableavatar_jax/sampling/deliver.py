@@ -1,11 +1,7 @@
 """From the command line's job to its files, in a run that can be taken up again."""
 
-from typing import Any
-
 import jax
 
-from stableavatar_jax.frames import SAMPLE_RATE
-from stableavatar_jax.media import LiveSound, Sound
 from stableavatar_jax.media.segments import join
 from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.config import SampleConfig
@@ -31,10 +27,7 @@ def deliver(config: SampleConfig, job: Job, avatar: Avatar, tell: Tell = silent)
             latents = LatentsFile(run.folder / "latents.npy", shape, begun=run.is_worth_keeping)
             listeners.append(latents)
         make(run, job, avatar, crf=keeping.crf, tell=both(*listeners))
-        if isinstance(job.sound, LiveSound):
-            sound: Any = Sound(SAMPLE_RATE, 1, (block[None] for block in job.sound.blocks()))
-        else:
-            sound = config.inputs.audio
-        join(run.folder, keeping.output, sound=sound, fps=frame.fps)
+        with job.sound.open() as sound:
+            join(run.folder, keeping.output, sound=sound, fps=frame.fps, inputs=[config.inputs.audio])
         if latents and keeping.latents:
             latents.give(keeping.latents)

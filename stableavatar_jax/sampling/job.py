@@ -12,7 +12,8 @@ from stableavatar_jax import media
 from stableavatar_jax.encoding.conditions import Conditions, load_conditions
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.media import Recording
-from stableavatar_jax.sampling.config import NEGATIVE_PROMPT, Denoising, Frame, SampleConfig
+from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig
+from stableavatar_jax.sampling.inputs import NEGATIVE_PROMPT, Inputs
 from stableavatar_jax.sampling.latents import read_latents
 from stableavatar_jax.sampling.paths import check_given, is_live, run_folder
 from stableavatar_jax.sampling.timeline import Timeline, timeline
@@ -70,8 +71,9 @@ def open_job(config: SampleConfig) -> Job:
     assert inputs.audio is not None
     live = is_live(inputs.audio)
     kept = run_folder(config.keeping.output) / "sound.pcm"
+    recorded = (inputs.audio, None, excerpt(inputs))
     job = Job(
-        sound=media.LiveSound(sys.stdin.buffer, kept) if live else media.SoundFile(inputs.audio),
+        sound=media.LiveSound(sys.stdin.buffer, kept) if live else media.SoundFile(*recorded),
         picture=media.read_picture(inputs.image) if inputs.image else None,
         prompt=inputs.prompt, negative_prompt=inputs.negative_prompt, seed=inputs.seed,
         frame=frame, denoising=config.denoising,
@@ -85,6 +87,11 @@ def open_job(config: SampleConfig) -> Job:
         shape = (job.known.windows.frames, *frame.latent_size, config.model.vae.z_dim)
         told["latents"] = read_latents(inputs.decode_only, shape)
     return dataclasses.replace(job, **told) if told else job
+
+
+def excerpt(inputs: Inputs) -> media.Excerpt:
+    """What is taken of the recording."""
+    return media.Excerpt(track=inputs.audio_track, start=inputs.start, duration=inputs.duration)
 
 
 def about(job: Job) -> dict[str, Any]:

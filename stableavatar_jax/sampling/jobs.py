@@ -156,10 +156,11 @@ class _Maker:
     def _write(self, planned: Planned, job: Job, latents: Iterator[Float[np.ndarray, "n H W C"]]) -> None:
         config, frame = planned.job.config, job.frame
         height, width = frame.height * frame.enlarge, frame.width * frame.enlarge
-        with VideoWriter(
-            planned.job.output, fps=frame.fps, height=height, width=width, sound=config.inputs.audio,
-            crf=config.keeping.crf,
-        ) as video:  # fmt: skip
+        crf = config.keeping.crf
+        with (
+            job.sound.open() as sound,
+            VideoWriter(planned.job.output, fps=frame.fps, height=height, width=width, sound=sound, crf=crf) as video,
+        ):
             for frames in self._avatar.decode(latents, job, self._tell):
                 video.write(frames)
 

@@ -53,7 +53,8 @@ def _check_live(config: SampleConfig) -> None:
     given = {
         "--latents": config.keeping.latents, "--save-conditions": config.keeping.save_conditions,
         "--conditions": config.inputs.conditions, "--decode-only": config.inputs.decode_only,
-        "--order plain": config.denoising.order == "plain",
+        "--order plain": config.denoising.order == "plain", "--audio-track": config.inputs.audio_track,
+        "--start": config.inputs.start, "--duration": config.inputs.duration,
     }  # fmt: skip
     for option, value in given.items():
         if value:

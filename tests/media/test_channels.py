@@ -164,4 +164,4 @@ def test_notices(tmp_path, caplog):
             frame.sample_rate = RATE
             file.mux([*track.encode(frame), *track.encode(None)])
     media.read_sound(tmp_path / "two.mka")
-    assert "two.mka: it has 2 sound tracks, the first is used" in caplog.text
+    assert "two.mka: it has 2 sound tracks, number 1 is used" in caplog.text

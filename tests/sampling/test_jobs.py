@@ -41,13 +41,13 @@ GOOD = {
     "long": {"audio": "long.wav", "output": "long.mp4"},
     "0007": {"audio": "short.wav", "size": "48x32"},
     "more/0010": {"audio": "middle.wav", "seed": 3, "output": "more/0010.mp4"},
-    "0011": {"audio": "short.wav", "seed": 4},
+    "0011": {"audio": "long.wav", "start": 1.2, "duration": 0.3, "seed": 4},
 }
 BAD = {
     "0003": ({"audio": "short.wav", "image": "damaged.png"}, "damaged.png: the picture is damaged or cut off"),
     "0006": ({"audio": "nowhere.wav"}, "nowhere.wav: no such file"),
-    "0008": ({"audio": "damaged.wav"}, "damaged.wav: "),
     "0009": ({"audio": "short.wav", "conditions": "broken.safetensors"}, "gave numbers that are not finite"),
+    "0008": ({"audio": "short.wav", "start": 0.3}, "short.wav: its sound is 0.30 s long, and nothing is left"),
     "0012": ({"audio": "short.wav", "solver": "unpc"}, "one of euler, unipc, dpm++ is needed; did you mean unipc?"),
 }
 
@@ -125,7 +125,8 @@ def test_good_videos_are_made_and_bad_ones_name_their_cause(run):
         assert cause in (output / f"{name}.error.txt").read_text()
     for name, options in GOOD.items():
         info = media.probe(output / f"{name}.mp4")
-        assert info.frames == round(25 * SOUNDS[options["audio"].removesuffix(".wav")] + 0.49)
+        seconds = options.get("duration", SOUNDS[options["audio"].removesuffix(".wav")])
+        assert info.frames == round(25 * seconds + 0.49)
         assert (info.height, info.width) == ((48, 32) if "size" in options else (32, 32))
     summary = [json.loads(line) for line in (output / "summary.jsonl").read_text().splitlines()]
     assert [each["line"] for each in summary] == list(range(1, 13))

@@ -9,7 +9,7 @@ import pytest
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.config import SampleConfig, change
 from stableavatar_jax.sampling.latents import LatentsFile, read_latents
-from stableavatar_jax.sampling.paths import check_written, run_folder, split_scale
+from stableavatar_jax.sampling.paths import check_given, check_written, run_folder, split_scale
 from stableavatar_jax.sampling.progress import Finished
 
 SHAPE = (4, 2, 3, 16)
@@ -90,3 +90,18 @@ def test_room_is_looked_for_before_the_work(tmp_path):
         (tmp_path / name).write_text("")
         with pytest.raises(Mistake, match="is an input too|lies in"):
             check_written(change(config, output=tmp_path / name))
+
+
+@pytest.mark.parametrize("options", [{"audio_track": 1}, {"start": 1.0}, {"duration": 1.0}, {"order": "plain"}])
+def test_a_live_sound_has_no_parts(options):
+    config = change(SampleConfig(), image=Path(__file__), audio=Path("-"), random_weights=True, **options)
+    option = "--order plain" if "order" in options else f"--{next(iter(options)).replace('_', '-')}"
+    with pytest.raises(Mistake, match=f"{option} needs a recording whose end is known"):
+        check_given(config)
+
+
+@pytest.mark.parametrize("options", [{"audio_track": 0}, {"start": -1.0}, {"start": float("nan")}, {"duration": 0.05},
+                                     {"duration": float("inf")}])  # fmt: skip
+def test_parts_of_a_sound_that_cannot_be(options):
+    with pytest.raises(Mistake, match=f"{next(iter(options))} is {next(iter(options.values()))}, "):
+        change(SampleConfig(), **options)

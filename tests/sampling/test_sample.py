@@ -15,6 +15,7 @@ from stableavatar_jax import media
 from stableavatar_jax.checkpoint import load_part, save_params
 from stableavatar_jax.config import write_config
 from stableavatar_jax.configs import tiny
+from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models import lora
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
 from stableavatar_jax.sampling import avatar
@@ -50,6 +51,16 @@ def recording(folder: Path, seconds: float, rate: int = 16000) -> Path:
 def job(folder: Path, seconds: float = 1.0, **changes):
     changes = {"image": picture(folder), "audio": recording(folder, seconds), "output": folder / "out.mp4"} | changes
     return change(FAST, **changes)
+
+
+def test_a_part_of_the_recording_is_spoken(tmp_path):
+    config = job(tmp_path, 3.0, start=1.3, duration=0.48)
+    run(config)
+    heard, said = media.read_sound(config.keeping.output), media.read_sound(config.inputs.audio)
+    assert media.probe(config.keeping.output).frames == 12
+    assert np.corrcoef(heard[:7680], said[20800:28480])[0, 1] > 0.99
+    with pytest.raises(Mistake, match="sound track 2 is not there"):
+        run(change(config, audio_track=2))
 
 
 @pytest.mark.parametrize(("seconds", "overlap"), PAIRS)

@@ -9,8 +9,9 @@ from stableavatar_jax.config import write_config
 from stableavatar_jax.demo import preset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.__main__ import defaults as sampled_by
-from stableavatar_jax.sampling.config import Denoising, Frame, Inputs, WindowConfig
+from stableavatar_jax.sampling.config import Denoising, Frame, WindowConfig
 from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
+from stableavatar_jax.sampling.inputs import Inputs
 from stableavatar_jax.training import defaults
 from stableavatar_jax.training import export as exports
 from stableavatar_jax.training.config import ValidationConfig
