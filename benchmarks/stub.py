@@ -20,7 +20,7 @@ from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.deliver import deliver
 from stableavatar_jax.sampling.job import Job
-from stableavatar_jax.sampling.program import Block, Source
+from stableavatar_jax.sampling.program import Block, Source, without_memory
 from stableavatar_jax.sampling.progress import State, Tell, silent
 from stableavatar_jax.sampling.wavefront import make_wavefront
 from stableavatar_jax.shapes import Array, Float, UInt8
@@ -50,7 +50,7 @@ class Stub(Avatar):
             sounds=lambda first: self._features(job, first),
             windows=job.windows,
         )
-        order = make_wavefront(_velocity, solvers.solver(way.solver, way.steps, way.shift), way.windows)
+        order = make_wavefront(without_memory(_velocity), solvers.solver(way.solver, way.steps, way.shift), way.windows)
         for video, start, z in order([source], tell, state):
             assert isinstance(z, np.ndarray)
             if len(z := z[: max(0, job.known.windows.frames - start)]):

@@ -67,8 +67,9 @@ class Line:
 
     def __init__(self, reach: int, steps: int):
         self.reach, self.steps = reach, steps
-        length = reach * (steps - 1) + 1
-        self._places: deque[Place | None] = deque([None] * length, length)
+        self.length = reach * (steps - 1) + 1
+        """Number of places."""
+        self._places: deque[Place | None] = deque([None] * self.length, self.length)
 
     def move(self, arrived: Place | None) -> None:
         """Everything moves on by one place."""

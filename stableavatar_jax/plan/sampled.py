@@ -97,7 +97,7 @@ def compiled(config: SampleConfig, mesh_config: MeshConfig, topology: Topology) 
     front = _front(work, solver, shaped)
     number: Any = shaped(1, work.windows, dtype="int32")
     live: Any = shaped(1, work.windows, dtype="bool")
-    rows = Rows(number, number, live, number)
+    rows = Rows(number, number, live, number, number)
     memory = {"weights": float(bytes_each(params)), "conditions": float(bytes_each(shared) - bytes_each(params)),
               "latents": float(bytes_each(front))}  # fmt: skip
     return finish(advance.lower(front, rows, shared), str(work), topology, mesh, memory, work.flops)

@@ -7,7 +7,7 @@ under `lax.scan` within a stretch, and stretches by a host that never waits for 
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.solvers import Solver
 from stableavatar_jax.diffusion.windows import WindowConfig
+from stableavatar_jax.sampling import memory
 from stableavatar_jax.sampling.program import (
     IN_FLIGHT,
     Block,
@@ -25,7 +26,7 @@ from stableavatar_jax.sampling.program import (
     Order,
     Own,
     Source,
-    VelocityFn,
+    Velocity,
     make_program,
     not_finite,
     one_video,
@@ -41,19 +42,21 @@ class Stretch(NamedTuple):
     """Latents, float32."""
     kept: Float[Array, "Q P H W C"]
     """What the solver keeps of earlier steps."""
+    memory: Any = ()
+    """What the velocity remembers of its windows."""
 
 
 def make_sweep(
-    velocity: VelocityFn, solver: Solver, config: WindowConfig, platform: str = "cpu"
+    velocity: Velocity, solver: Solver, config: WindowConfig, platform: str = "cpu", kind: int = 0
 ) -> Callable[..., tuple[Stretch, Array, Array]]:
-    """One step of one stretch, jitted; compiled once for videos of every length.
+    """One step of one stretch, of one of the velocity's kinds, jitted; compiled once for videos of every length.
 
     `sweep(stretch, ahead, tail, i, first, count, shared, own)` gives the stepped stretch, the new tail and whether
     all velocities were finite. `ahead` are the `overlap` frames after the stretch, before their step; `tail` is what
     the stretch before left; `i` the step; `first` the number of the stretch's first window, `count` that of all
     windows. `own` has leading axes (micro-batches, rows). Stretch and tail are donated.
     """
-    program = make_program(velocity, solver, config)
+    program = make_program(velocity, solver, config, kind)
     batches, _ = config.stretch
     stride, rows = config.stride, config.at_once
     within = jnp.arange(rows)
@@ -66,45 +69,54 @@ def make_sweep(
         kept = jnp.moveaxis(stretch.kept.reshape(len(stretch.kept), *by_row), 1, 0)
         step = jnp.broadcast_to(i, rows)
 
-        def batch(tail: Array, xs: tuple[Array, Array, Any]) -> tuple[Array, tuple[Array, Array, Array]]:
-            start, kept, own = xs
+        def batch(
+            left: tuple[Array, Any], xs: tuple[Array, Array, Any]
+        ) -> tuple[tuple[Array, Any], tuple[Array, Array, Array]]:
+            (tail, remembered), (start, kept, own) = left, xs
             z = frames[((start + within) * stride)[:, None] + jnp.arange(config.window)]
             number = first + start + within
-            z, kept, tail, finite = program(z, kept, tail, step, number, number < count, shared, own)
-            return tail, (z, kept, finite)
+            own_memory = memory.taken(remembered, start + within)
+            z, kept, tail, own_memory, finite = program(
+                z, kept, tail, step, number, number < count, shared, own, own_memory
+            )
+            return (tail, memory.put(remembered, start + within, own_memory)), (z, kept, finite)
 
-        tail, (z, kept, finite) = jax.lax.scan(batch, tail, (jnp.arange(batches) * rows, kept, own))
+        xs = jnp.arange(batches) * rows, kept, own
+        (tail, remembered), (z, kept, finite) = jax.lax.scan(batch, (tail, stretch.memory), xs)
         kept = jnp.moveaxis(kept, 0, 1).reshape(stretch.kept.shape)
-        return Stretch(z.reshape(stretch.z.shape), kept), tail, finite.all()
+        return Stretch(z.reshape(stretch.z.shape), kept, remembered), tail, finite.all()
 
     return jax.jit(sweep, donate_argnums=(0, 2), compiler_options=compiler_options(platform))
 
 
 def make_plain(
-    velocity: VelocityFn, solver: Solver, config: WindowConfig, platform: str = "cpu", join: Join = one_video
+    velocity: Velocity, solver: Solver, config: WindowConfig, platform: str = "cpu", join: Join = one_video
 ) -> Order:
     """The plain order: videos one after another, of each all windows of a step, then the next step."""
-    sweep = make_sweep(velocity, solver, config, platform)
+    sweeps = [make_sweep(velocity, solver, config, platform, kind) for kind in range(len(velocity.kinds))]
 
     def denoise(sources: Iterable[Source], tell: Tell = silent, state: State | None = None) -> Iterator[Block]:
         coming = deque(sources)
         del sources  # what a video's windows share may go while its latents are decoded
         for number in range(len(coming)):
             try:
-                stretches = _steps(coming.popleft(), solver, config, sweep, join, tell, state)
+                made = _steps(coming.popleft(), velocity, solver, config, sweeps, join, tell, state)
             except FloatingPointError as error:
                 yield Block(number, 0, not_finite(error.args[0]))
                 continue
-            for p, stretch in enumerate(stretches):
-                yield Block(number, p * len(stretch.z), np.asarray(stretch.z))
+            for p, z in enumerate(made):
+                yield Block(number, p * len(z), np.asarray(z))
 
     return denoise
 
 
 def _steps(
-    source: Source, solver: Solver, config: WindowConfig, sweep: Any, join: Join, tell: Tell, state: State | None
-) -> list[Stretch]:
-    """All steps of one video; its stretches. Raises FloatingPointError with the step where they are not finite."""
+    source: Source, velocity: Velocity, solver: Solver, config: WindowConfig, sweeps: Sequence[Any], join: Join,
+    tell: Tell, state: State | None,
+) -> list[Array]:  # fmt: skip
+    """All steps of one video; the latents of its stretches. Raises FloatingPointError with the step where they are not
+    finite.
+    """
     batches, windows = config.stretch
     own = list(source.sounds(0))
     size, plan = windows * config.stride, config.plan(config.padded(len(own)))
@@ -113,10 +125,11 @@ def _steps(
     owns = [Own(divided[p], np.zeros((batches, config.at_once), np.int32)) for p in range(count)]
     if state is None:
         z = _divide(source.noise(0, plan.padded), count, size)
-        stretches = [Stretch(z[p], solvers.init(solver, z[p])) for p in range(count)]
+        fresh = lambda: memory.begin(velocity, windows, (config.window, *z.shape[2:]))  # noqa: E731
+        stretches = [Stretch(z[p], solvers.init(solver, z[p]), fresh()) for p in range(count)]
         tail, begin = jnp.zeros((config.overlap, *z.shape[2:])), 0
     else:
-        stretches = [Stretch(*each) for each in zip(*(state.arrays[name] for name in Stretch._fields), strict=True)]
+        stretches = [_stretch(velocity, config, state, p) for p in range(count)]
         tail, begin = jnp.asarray(state.arrays["tail"]), state.place["sweeps"]
     nothing, shared = jnp.zeros(tail.shape), join([source.shared])
     waiting: deque[tuple[int, Array]] = deque()
@@ -133,6 +146,7 @@ def _steps(
         step, p = divmod(done, count)
         ahead = stretches[p + 1].z[: config.overlap] if p + 1 < count else nothing
         tail = tail if p else jnp.zeros(nothing.shape)
+        sweep = sweeps[velocity.at(step)]
         stretches[p], tail, finite = sweep(stretches[p], ahead, tail, step, p * windows, plan.count, shared, owns[p])
         # Before the wait, so that what is kept where a signal ends it is a state that nothing has been handed yet.
         tell(Standing(functools.partial(_state, done + 1, stretches, tail)))
@@ -141,13 +155,21 @@ def _steps(
             report()
     while waiting:
         report()
-    return stretches
+    return [stretch.z for stretch in stretches]
 
 
 def _state(sweeps: int, stretches: list[Stretch], tail: Array) -> State:
     """Everything on the host."""
-    fields = zip(Stretch._fields, zip(*stretches, strict=True), strict=True)
-    return State({"sweeps": sweeps}, {"tail": np.asarray(tail)} | {name: np.stack(each) for name, each in fields})
+    each = [{"z": s.z, "kept": s.kept} | memory.to_host(s.memory) for s in stretches]
+    stacked = {name: np.stack([arrays[name] for arrays in each]) for name in each[0]}
+    return State({"sweeps": sweeps}, {"tail": np.asarray(tail)} | stacked)
+
+
+def _stretch(velocity: Velocity, config: WindowConfig, state: State, p: int) -> Stretch:
+    """A stretch of a state, on the device."""
+    own = {name: array[p] for name, array in state.arrays.items() if name != "tail"}
+    fresh = memory.begin(velocity, config.stretch[1], (config.window, *own["z"].shape[1:]))
+    return Stretch(jnp.asarray(own["z"]), jnp.asarray(own["kept"]), memory.from_host(fresh, own))
 
 
 def _divide(x: Array, *shape: int) -> Array:

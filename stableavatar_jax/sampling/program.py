@@ -28,6 +28,35 @@ VelocityFn = Callable[[Any, Any, Array, Array], Array]
 `shared` is what the windows share (parameters, the videos' pictures and texts), `own` what each has for itself
 (`Own`); `t` is the network's time input, 1000 at noise."""
 
+Apply = Callable[[Any, Any, Array, Array, Any], tuple[Array, Any]]
+"""`apply(shared, own, z, t, memory) -> velocity, memory`: the same, with what the windows remember of their earlier
+steps before and after; its leaves lead with the windows, `[R ...]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Velocity:
+    """A guided velocity with a memory, as pure functions; each step takes one of several kinds of evaluation."""
+
+    kinds: tuple[Apply, ...]
+    """Every kind is compiled for itself."""
+    kind: tuple[int, ...] = ()
+    """The kind that each step takes; without it all take the first."""
+    init: Callable[[Array], Any] = lambda z: ()
+    """`init(z [R F H W C]) -> memory`: that of windows before their first step."""
+
+    def at(self, step: int) -> int:
+        """The kind that a step takes."""
+        return self.kind[step] if self.kind else 0
+
+    def __call__(self, shared: Any, own: Any, z: Array, t: Array) -> Array:
+        """The first kind's velocity of windows that remember nothing: a `VelocityFn`."""
+        return self.kinds[0](shared, own, z, t, self.init(z))[0]
+
+
+def without_memory(velocity: VelocityFn) -> Velocity:
+    """A velocity of one kind that remembers nothing."""
+    return Velocity((lambda shared, own, z, t, memory: (velocity(shared, own, z, t), memory),))
+
 
 class Own(NamedTuple):
     """What R windows have for themselves."""
@@ -89,15 +118,16 @@ def not_finite(step: int) -> Mistake:
     )
 
 
-Program = Callable[..., tuple[Array, Array, Array, Array]]
+Program = Callable[..., tuple[Array, Array, Array, Any, Array]]
 
 
-def make_program(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> Program:
-    """The program, a pure function to be jitted within an order:
+def make_program(velocity: Velocity, solver: Solver, config: WindowConfig, kind: int = 0) -> Program:
+    """The program for steps of one kind, a pure function to be jitted within an order:
 
-    `program(z [R F H W C], kept [Q R S H W C], tail, step [R], window [R], live [R], shared, own [R ...])` gives the
-    next latents of each window's first S frames (S is the stride; no later window changes their velocity), what the
-    solver keeps of them, the new tail, and whether each row's velocities were finite.
+    `program(z [R F H W C], kept [Q R S H W C], tail, step [R], window [R], live [R], shared, own [R ...], memory)`
+    gives the next latents of each window's first S frames (S is the stride; no later window changes their velocity),
+    what the solver keeps of them, the new tail, the windows' memory, and whether each row's velocities were finite.
+    At step 0 the memory is made anew, whatever is given.
 
     A tail is the fused velocities of the `overlap` frames that a window shares with the one before it. `[overlap ...]`
     is handed from row to row: the rows are neighbours. `[R overlap ...]` has one for each row. A row that is not
@@ -105,20 +135,31 @@ def make_program(velocity: VelocityFn, solver: Solver, config: WindowConfig) -> 
     """
     stride = config.stride
     weights = fusion_weights(config.overlap, config.fusion)
+    apply, begins = velocity.kinds[kind], velocity.at(0) == kind
 
-    def program(z: Array, kept: Array, tail: Array, step: Array, window: Array, live: Array, shared: Any, own: Any):
-        predict = lambda: velocity(shared, own, z, solver.t[step]).astype(jnp.float32)  # noqa: E731
-        v = jax.lax.cond(live.any(), predict, lambda: jnp.zeros(z.shape, jnp.float32))
-        v = jnp.where(live.reshape(-1, *(1,) * (z.ndim - 1)), v, 0)
+    def program(
+        z: Array, kept: Array, tail: Array, step: Array, window: Array, live: Array, shared: Any, own: Any, memory: Any
+    ) -> tuple[Array, Array, Array, Any, Array]:
+        by_row = lambda rows, x: rows.reshape(-1, *(1,) * (x.ndim - 1))  # noqa: E731
+        if begins:
+            new = lambda fresh, x: jnp.where(by_row(step == 0, x), fresh, x)  # noqa: E731
+            memory = jax.tree.map(new, velocity.init(z), memory)
+
+        def predict() -> tuple[Array, Any]:
+            v, remembered = apply(shared, own, z, solver.t[step], memory)
+            return v.astype(jnp.float32), remembered
+
+        v, memory = jax.lax.cond(live.any(), predict, lambda: (jnp.zeros(z.shape, jnp.float32), memory))
+        v = jnp.where(by_row(live, z), v, 0)
         alone = (window == 0) | (step < config.first_fused_step)
         share = jnp.where(alone[:, None], 1, weights) * live[:, None]
         if tail.ndim == z.ndim:
             # A video that came to an end with numbers that are not finite leaves nothing to the next one.
-            tail = jnp.where((window == 0).reshape(-1, *(1,) * (z.ndim - 1)), 0, tail)
+            tail = jnp.where(by_row(window == 0, z), 0, tail)
             tail, v = jax.vmap(fuse)(tail, v, share)
         else:
             tail, v = jax.lax.scan(lambda tail, row: fuse(tail, *row), tail, (v, share))
         z, kept = solvers.step(solver, step, z[:, :stride], v, kept)
-        return z, kept, tail, jnp.isfinite(v).all(range(1, v.ndim))
+        return z, kept, tail, memory, jnp.isfinite(v).all(range(1, v.ndim))
 
     return program

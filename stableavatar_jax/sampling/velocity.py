@@ -15,7 +15,7 @@ from stableavatar_jax.diffusion.guidance import Guidance, combine
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Context, DiT, Embedded
-from stableavatar_jax.sampling.program import Own, VelocityFn
+from stableavatar_jax.sampling.program import Own, Velocity, without_memory
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.sharding import rows_at_once, traced_for
 
@@ -37,7 +37,7 @@ class Shared(NamedTuple):
     """Slots of silence, `[1 F n D]`, for the branches without sound."""
 
 
-def make_velocity(dit: DiT, guidance: Guidance, mesh: Mesh | None = None) -> VelocityFn:
+def make_velocity(dit: DiT, guidance: Guidance, mesh: Mesh | None = None) -> Velocity:
     """The guided velocity of R windows; `shared` is a `Shared`, the sound of a window its slots `[F n D]`.
 
     On a mesh the branches of all windows are dealt to the devices, which need nothing of one another.
@@ -52,7 +52,7 @@ def make_velocity(dit: DiT, guidance: Guidance, mesh: Mesh | None = None) -> Vel
             v = combine(v, guidance)
             return jax.lax.with_sharding_constraint(v, jax.P()) if mesh else v
 
-    return velocity
+    return without_memory(velocity)
 
 
 def evaluate(

@@ -20,6 +20,8 @@ from stableavatar_jax.diffusion import order, solvers
 from stableavatar_jax.diffusion.order import Arrival, Line, Place
 from stableavatar_jax.diffusion.solvers import Solver
 from stableavatar_jax.diffusion.windows import WindowConfig
+from stableavatar_jax.sampling import memory
+from stableavatar_jax.sampling.aboard import Aboard
 from stableavatar_jax.sampling.program import (
     IN_FLIGHT,
     Block,
@@ -27,7 +29,7 @@ from stableavatar_jax.sampling.program import (
     Order,
     Own,
     Source,
-    VelocityFn,
+    Velocity,
     make_program,
     not_finite,
     one_video,
@@ -47,6 +49,8 @@ class Front(NamedTuple):
     """What the last window at each step left to the next one."""
     sound: Float[Array, "M ..."]
     """What the windows on the line have for themselves, the oldest first."""
+    memory: Any = ()
+    """What the velocity remembers of the windows on the line. Each has a place of its own, which it keeps."""
 
 
 class Rows(NamedTuple):
@@ -56,35 +60,40 @@ class Rows(NamedTuple):
     window: Int[np.ndarray, "batches R"]
     live: Bool[np.ndarray, "batches R"]
     video: Int[Array | np.ndarray, "batches R"]
+    place: Int[np.ndarray, "batches R"]
+    """Of their memory, past the last where there is none."""
 
 
 def make_advance(
-    velocity: VelocityFn, solver: Solver, config: WindowConfig, platform: str = "cpu"
+    velocity: Velocity, solver: Solver, config: WindowConfig, platform: str = "cpu", kind: int = 0
 ) -> Callable[..., tuple[Front, Bool[Array, "batches R"]]]:
-    """Some micro-batches of a diagonal, jitted; compiled once.
+    """Some micro-batches of a diagonal, all of steps of one kind, jitted; compiled once.
 
     `advance(front, rows, shared)` gives the front with these rows stepped, and whether the velocities of each were
     finite. The front is donated.
     """
-    program = make_program(velocity, solver, config)
+    program = make_program(velocity, solver, config, kind)
     stride = config.stride
     reach = order.reach(config.window, config.overlap)
 
     def advance(front: Front, rows: Rows, shared: Any) -> tuple[Front, Array]:
-        def batch(line: tuple[Array, Array, Array], row: Rows) -> tuple[tuple[Array, Array, Array], Array]:
-            z, kept, tail = line
+        def batch(line: tuple[Array, Array, Array, Any], row: Rows) -> tuple[tuple[Array, Array, Array, Any], Array]:
+            z, kept, tail, remembered = line
             at = jnp.minimum(row.step, solver.steps - 1)
             own = Own(front.sound[reach * (solver.steps - 1 - at)], row.video)
-            stepped, keep, left, finite = program(
-                z[at, : config.window], kept[:, at, :stride], tail[at], at, row.window, row.live, shared, own
-            )
+            stepped, keep, left, own_memory, finite = program(
+                z[at, : config.window], kept[:, at, :stride], tail[at], at, row.window, row.live, shared, own,
+                memory.taken(remembered, row.place),
+            )  # fmt: skip
             # Rows that are none are past the end of the axis, where nothing is written.
             z = z.at[row.step, :stride].set(stepped, mode="drop")
             kept = kept.at[:, row.step, :stride].set(keep, mode="drop")
-            return (z, kept, tail.at[row.step].set(left, mode="drop")), finite
+            tail = tail.at[row.step].set(left, mode="drop")
+            return (z, kept, tail, memory.put(remembered, row.place, own_memory)), finite
 
-        line, finite = jax.lax.scan(batch, (front.z, front.kept, front.tail), rows)
-        return Front(*line, front.sound), finite
+        line = front.z, front.kept, front.tail, front.memory
+        (z, kept, tail, remembered), finite = jax.lax.scan(batch, line, rows)
+        return Front(z, kept, tail, front.sound, remembered), finite
 
     return jax.jit(advance, donate_argnums=0, compiler_options=compiler_options(platform))
 
@@ -97,19 +106,19 @@ def move(front: Front, noise: Float[Array, "S H W C"], sound: Float[Array, "..."
     z = jnp.concatenate([front.z[:, stride:], entering], 1)
     fresh = jnp.zeros((len(front.kept), 1, *noise.shape), jnp.float32)
     kept = jnp.concatenate([front.kept[:, :, stride:], jnp.concatenate([fresh, front.kept[:, :-1, :stride]], 1)], 2)
-    return Front(z, kept, front.tail, jnp.concatenate([front.sound[1:], sound[None]]))
+    return Front(z, kept, front.tail, jnp.concatenate([front.sound[1:], sound[None]]), front.memory)
 
 
 def make_wavefront(
-    velocity: VelocityFn, solver: Solver, config: WindowConfig, platform: str = "cpu", join: Join = one_video
+    velocity: Velocity, solver: Solver, config: WindowConfig, platform: str = "cpu", join: Join = one_video
 ) -> Order:
     """The wavefront order. Videos pass the steps one behind the other; `join` makes what the velocity takes of those
     that are on the line. How many windows a video has may be unknown until its sound ends.
     """
-    advance = make_advance(velocity, solver, config, platform)
+    advances = [make_advance(velocity, solver, config, platform, kind) for kind in range(len(velocity.kinds))]
 
     def denoise(sources: Sequence[Source], tell: Tell = silent, state: State | None = None) -> Iterator[Block]:
-        return _Walk(sources, solver, config, advance, join, tell).walk(state)
+        return _Walk(sources, velocity, solver, config, advances, join, tell).walk(state)
 
     return denoise
 
@@ -118,9 +127,11 @@ class _Walk:
     """One walk over all diagonals."""
 
     def __init__(
-        self, sources: Sequence[Source], solver: Solver, config: WindowConfig, advance: Any, join: Join, tell: Tell
-    ):
-        self.sources, self.solver, self.config, self.advance, self.tell = sources, solver, config, advance, tell
+        self, sources: Sequence[Source], velocity: Velocity, solver: Solver, config: WindowConfig,
+        advances: Sequence[Any], join: Join, tell: Tell,
+    ):  # fmt: skip
+        self.sources, self.velocity, self.solver, self.config = sources, velocity, solver, config
+        self.advances, self.tell = advances, tell
         self.line = Line(order.reach(config.window, config.overlap), solver.steps)
         self.aboard = Aboard(sources, join, solver.steps)
         self.front: Any = None
@@ -149,14 +160,14 @@ class _Walk:
                 continue
             calls = self._calls(rows)
             if state and moves == begin["moves"]:
-                self.front = Front(**{name: jnp.asarray(array) for name, array in state.arrays.items()})
+                self.front = self._front(state.arrays)
                 made = begin["calls"]
                 self.done += sum(place.live for call in calls[:made] for _, place in call)
             else:
                 self._move(arrival)
                 made = 0
             for number, call in enumerate(calls[made:], made + 1):
-                self._call(call)
+                self._call(call, moves)
                 if len(self.sources) == 1:
                     # Before the wait, so that what is kept where a signal ends it has not been handed to a call.
                     at = {"moves": moves, "calls": number, "windows": windows}
@@ -193,20 +204,35 @@ class _Walk:
         steps = self.solver.steps
         z = jnp.zeros((steps, *first.shape), jnp.float32).at[0].set(first)
         tail = jnp.zeros((steps, self.config.overlap, *first.shape[1:]))
-        sound = jnp.zeros((self.line.reach * (steps - 1) + 1, *own.shape), own.dtype).at[-1].set(own)
-        return Front(z, solvers.init(self.solver, z), tail, sound)
+        sound = jnp.zeros((self.line.length, *own.shape), own.dtype).at[-1].set(own)
+        return Front(z, solvers.init(self.solver, z), tail, sound, self._memory(first.shape[1:]))
+
+    def _memory(self, shape: tuple[int, ...]) -> Any:
+        """Room for what the velocity remembers of the windows on the line."""
+        return memory.begin(self.velocity, self.line.length, (self.config.window, *shape))
+
+    def _front(self, arrays: dict[str, np.ndarray]) -> Front:
+        """The front of a state, on the device."""
+        own = {name: jnp.asarray(arrays[name]) for name in Front._fields if name in arrays}
+        return Front(**own, memory=memory.from_host(self._memory(own["z"].shape[2:]), arrays))
 
     def _calls(self, rows: list[tuple[int, Place]]) -> list[list[tuple[int, Place]]]:
-        """The rows of every call of the program."""
+        """The rows of every call of the program: windows by the kind of their step, those without one at the end."""
+        kind = self.velocity.at
+        kinds = dict.fromkeys(kind(step) for step, place in rows if place.live)
+        groups = [[row for row in rows if row[1].live and kind(row[0]) == k] for k in kinds] or [[]]
+        groups[-1] += [row for row in rows if not row[1].live]
         size = self.config.batches * self.config.at_once
-        return [rows[i : i + size] for i in range(0, len(rows), size)]
+        return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
-    def _call(self, call: list[tuple[int, Place]]) -> None:
-        shape = (self.config.batches, self.config.at_once)
-        nothing = [(self.solver.steps, Place(0, 0, False))] * (math.prod(shape) - len(call))
-        columns = zip(*((s, p.number, p.live, self.aboard.place(p.video)) for s, p in [*call, *nothing]), strict=True)
-        rows = Rows(*(np.asarray(column).reshape(shape) for column in columns))
-        self.front, finite = self.advance(self.front, rows, self.aboard.shared())
+    def _call(self, call: list[tuple[int, Place]], moves: int) -> None:
+        shape, length = (self.config.batches, self.config.at_once), self.line.length
+        own = [(s, p.number, p.live, self.aboard.place(p.video), (moves - self.line.reach * s) % length)
+               for s, p in call]  # fmt: skip
+        nothing = [(self.solver.steps, 0, False, 0, length)] * (math.prod(shape) - len(call))
+        rows = Rows(*(np.asarray(column).reshape(shape) for column in zip(*own, *nothing, strict=True)))
+        advance = self.advances[self.velocity.at(call[0][0])]
+        self.front, finite = advance(self.front, rows, self.aboard.shared())
         self.waiting.append((finite, call))
 
     def _report(self, in_flight: int) -> Iterator[Block]:
@@ -221,30 +247,7 @@ class _Walk:
             self.tell(Denoised(self.done, self.of))
 
 
-class Aboard:
-    """The videos on the line, each at a place of its own in what the velocity shares."""
-
-    def __init__(self, sources: Sequence[Source], join: Join, steps: int):
-        self._sources, self._join = sources, join
-        self._videos = [0] * min(len(sources), steps + 2)  # no more can be on the line at once
-        self._joined: Any = None
-
-    def board(self, arrival: Arrival) -> None:
-        """A video comes with its first noise."""
-        if arrival.noise and self._videos[place := self.place(arrival.noise[0])] != arrival.noise[0]:
-            self._videos[place], self._joined = arrival.noise[0], None
-
-    def place(self, video: int) -> int:
-        """Place of a video that is on the line."""
-        return video % len(self._videos)
-
-    def shared(self) -> Any:
-        """What the velocity takes, of the videos on the line."""
-        if self._joined is None:
-            self._joined = self._join([self._sources[video].shared for video in self._videos])
-        return self._joined
-
-
 def _state(place: dict[str, int], front: Front) -> State:
     """The front on the host."""
-    return State(place, {name: np.asarray(array) for name, array in front._asdict().items()})
+    own = {name: np.asarray(array) for name, array in front._asdict().items() if name != "memory"}
+    return State(place, own | memory.to_host(front.memory))

@@ -11,6 +11,7 @@ from stableavatar_jax.diffusion.fusion import fusion_weights
 from stableavatar_jax.diffusion.windows import WindowConfig, WindowPlan
 from stableavatar_jax.frames import latent_frames
 from stableavatar_jax.sampling.plain import Stretch, make_sweep
+from stableavatar_jax.sampling.program import without_memory
 
 GROUPS = {"windows"}
 KINDS = {"log": "logarithmic", "uniform": "linear"}
@@ -69,7 +70,7 @@ def test_trajectory(case):
     setting = WindowConfig(
         window=plan.window, overlap=plan.overlap, fusion=KINDS[config["scheme"]], first_fused_step=1, batches=batches
     )
-    sweep = make_sweep(stand_in(case, solver), solver, setting)
+    sweep = make_sweep(without_memory(stand_in(case, solver)), solver, setting)
     z = jnp.pad(noise, ((0, batches * plan.stride - len(noise)), (0, 0), (0, 0), (0, 0)))
     part = Stretch(z, solvers.init(solver, z))
     sound = jnp.pad(sound_means(case, plan), (0, batches - plan.count)).reshape(batches, 1)

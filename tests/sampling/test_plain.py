@@ -12,7 +12,7 @@ from stableavatar_jax.diffusion.fusion import fusion_weights
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.plain import make_plain
-from stableavatar_jax.sampling.program import Own, Source, make_program
+from stableavatar_jax.sampling.program import Own, Source, make_program, without_memory
 from stableavatar_jax.sampling.progress import Denoised, silent
 
 SHAPE = (2, 3, 4)
@@ -86,7 +86,7 @@ def test_program_equals_definition(name, count, overlap, first, rows, batches):
     solver = solvers.solver(name, 4)
     z, context, sound = inputs(plan)
     expected = definition(solver, config, z, context, sound)
-    assert_array_equal(run(make_plain(velocity, solver, config), z, context, sound), expected)
+    assert_array_equal(run(make_plain(without_memory(velocity), solver, config), z, context, sound), expected)
 
 
 def test_one_trace_for_videos_of_any_length_and_no_work_past_the_end():
@@ -99,7 +99,7 @@ def test_one_trace_for_videos_of_any_length_and_no_work_past_the_end():
 
     config = WindowConfig(window=5, overlap=2, rows=2, batches=2)
     solver = solvers.solver("unipc", 3)
-    denoise = make_plain(counted, solver, config)
+    denoise = make_plain(without_memory(counted), solver, config)
     for count in (1, 4, 9):
         evaluated.clear()
         reports.clear()
@@ -115,7 +115,7 @@ def test_one_trace_for_videos_of_any_length_and_no_work_past_the_end():
 
 def test_without_overlap_windows_are_independent():
     config = WindowConfig(window=3, overlap=0, rows=1, batches=2)
-    denoise = make_plain(velocity, solvers.solver("euler", 3), config)
+    denoise = make_plain(without_memory(velocity), solvers.solver("euler", 3), config)
     z, context, sound = inputs(config.plan(9))
     alone = [run(denoise, z[3 * w : 3 * w + 3], context, sound[w : w + 1]) for w in range(3)]
     assert_array_equal(run(denoise, z, context, sound), np.concatenate(alone))
@@ -128,7 +128,7 @@ def test_a_velocity_that_is_not_finite_ends_the_run_with_the_step():
     config, solver = WindowConfig(window=5, overlap=2), solvers.solver("euler", 5)
     step = 1 + int(np.argmax(np.asarray(solver.t) < 900))
     with pytest.raises(Mistake, match=f"step {step} gave numbers that are not finite"):
-        run(make_plain(broken, solver, config), *inputs(config.plan(12)))
+        run(make_plain(without_memory(broken), solver, config), *inputs(config.plan(12)))
 
 
 @pytest.mark.parametrize("overlap", [0, 2, 5])
@@ -136,16 +136,17 @@ def test_rows_at_their_own_steps_and_windows_equal_the_rows_alone(overlap):
     """A batch of pairs (window, step) with a tail each, as an order that mixes steps has it."""
     config = WindowConfig(window=7, overlap=overlap, first_fused_step=1)
     solver, rng = solvers.solver("unipc", 4), np.random.default_rng(1)
-    program = jax.jit(make_program(velocity, solver, config))
+    program = jax.jit(make_program(without_memory(velocity), solver, config))
     draw = lambda *shape: rng.normal(size=(*shape, *SHAPE)).astype(np.float32)  # noqa: E731
     stride, kept = 7 - overlap, solver.table.shape[1] - 1
     z, kept, tails = draw(3, 7), draw(kept, 3, stride), draw(3, overlap)
     step, window, live = np.array([3, 0, 1]), np.array([0, 2, 4]), np.array([True, True, False])
     sound, context = rng.normal(size=(3, 7)).astype(np.float32), np.float32(0.5)
-    together = program(z, kept, tails, step, window, live, context, owned(sound))
+    together = program(z, kept, tails, step, window, live, context, owned(sound), ())
     for row in range(3):
         one = slice(row, row + 1)
-        alone = program(z[one], kept[:, one], tails[row], step[one], window[one], live[one], context, owned(sound[one]))
+        place = step[one], window[one], live[one]
+        alone = program(z[one], kept[:, one], tails[row], *place, context, owned(sound[one]), ())
         assert_array_equal(together[0][row], alone[0][0])
         assert_array_equal(together[1][:, row], alone[1][:, 0])
         assert_array_equal(together[2][row], alone[2])

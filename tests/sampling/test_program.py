@@ -13,7 +13,7 @@ from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.avatar import part
 from stableavatar_jax.sampling.plain import Stretch, make_plain, make_sweep
-from stableavatar_jax.sampling.program import Own, Source
+from stableavatar_jax.sampling.program import Own, Source, without_memory
 from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
 from stableavatar_jax.sampling.wavefront import make_wavefront
 from tests.params import random_params
@@ -109,7 +109,7 @@ def test_one_trace_for_every_length(dit, params, monkeypatch):
     traces = []
     velocity = make_velocity(dit, guidance.audio_native())
     counted = lambda *args: (traces.append(1), velocity(*args))[1]  # noqa: E731
-    run = make_plain(counted, solvers.solver("unipc", 2), WINDOWS)
+    run = make_plain(without_memory(counted), solvers.solver("unipc", 2), WINDOWS)
     for frames in (3, 9, 20):
         plan = WINDOWS.plan(frames)
         assert all(np.isfinite(block.z).all() for block in run([source(dit, params, plan)]))

@@ -17,6 +17,7 @@ from stableavatar_jax.sampling.__main__ import main
 from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.config import Denoising, Frame, change
 from stableavatar_jax.sampling.job import Job
+from stableavatar_jax.sampling.program import without_memory
 from stableavatar_jax.sampling.progress import Decoded, Denoised, Encoding, Finished, Standing
 from stableavatar_jax.sampling.video import frames
 from stableavatar_jax.sharding import make_mesh
@@ -35,7 +36,7 @@ SAMPLES = np.zeros(4000, np.float32)
 def broken(monkeypatch):
     """A transformer whose velocity is not finite; its loops are compiled for it alone."""
     avatars.denoiser.cache_clear()
-    monkeypatch.setattr(avatars, "make_velocity", lambda *_: lambda shared, own, z, t: z * np.nan)
+    monkeypatch.setattr(avatars, "make_velocity", lambda *_: without_memory(lambda shared, own, z, t: z * np.nan))
     yield
     avatars.denoiser.cache_clear()
 

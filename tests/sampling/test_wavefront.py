@@ -9,7 +9,7 @@ from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.plain import make_plain
-from stableavatar_jax.sampling.program import Source
+from stableavatar_jax.sampling.program import Source, without_memory
 from stableavatar_jax.sampling.progress import Denoised, Standing
 from stableavatar_jax.sampling.wavefront import make_wavefront
 
@@ -37,7 +37,7 @@ def source(config, windows, seed=0, counted=True):
 
 def run(make, config, sources, name="euler", steps=STEPS, tell=lambda event: None, state=None):
     """Finished latents of every source, cut to its windows."""
-    denoise = make(velocity, solvers.solver(name, steps), config, join=lambda each: jnp.stack(each))
+    denoise = make(without_memory(velocity), solvers.solver(name, steps), config, join=lambda each: jnp.stack(each))
     blocks = [[] for _ in sources]
     for number, start, z in denoise(sources, tell, state):
         assert start == sum(map(len, blocks[number]))
@@ -81,7 +81,7 @@ def test_goes_on_from_every_place(make):
     config = WindowConfig(window=7, overlap=3, rows=1, batches=2)
     given, states = [source(config, 4)], []
     solver = solvers.solver("unipc", STEPS)
-    denoise = make(velocity, solver, config, join=jnp.stack)
+    denoise = make(without_memory(velocity), solver, config, join=jnp.stack)
     keep = lambda event: states.append(event.state()) if isinstance(event, Standing) else None  # noqa: E731
     blocks = np.concatenate([z for _, _, z in denoise(given, keep)])
     assert len(states) > 5
@@ -103,7 +103,7 @@ def test_one_trace_for_every_length(make):
         return velocity(shared, own, z, t)
 
     config = WindowConfig(window=5, overlap=2, rows=2, batches=2)
-    denoise = make(counted, solvers.solver("euler", STEPS), config, join=jnp.stack)
+    denoise = make(without_memory(counted), solvers.solver("euler", STEPS), config, join=jnp.stack)
     for windows in (1, 3, 6):
         events = []
         list(denoise([source(config, windows)], events.append))
@@ -120,12 +120,12 @@ def test_a_velocity_that_is_not_finite_ends_its_own_video_alone(make):
 
     config, solver = WindowConfig(window=5, overlap=2, rows=2), solvers.solver("euler", 5)
     given = [source(config, windows, seed) for seed, windows in enumerate([2, 3, 1])]
-    made = list(make(broken, solver, config, join=jnp.stack)(given))
+    made = list(make(without_memory(broken), solver, config, join=jnp.stack)(given))
     step = 1 + int(np.argmax(np.asarray(solver.t) < 900))
     [error] = [z for _, _, z in made if isinstance(z, Mistake)]
     assert f"step {step} gave numbers that are not finite" in str(error)
     assert [number for number, _, z in made if isinstance(z, Mistake)] == [1]
     for number in (0, 2):
-        alone = np.concatenate([z for _, _, z in make_plain(velocity, solver, config, join=jnp.stack)([given[number]])])
+        alone = run(make_plain, config, [given[number]], steps=5)[0]
         found = np.concatenate([z for n, _, z in made if n == number])
         assert_array_equal(found[: config.padded(given[number].windows)], alone[: config.padded(given[number].windows)])
