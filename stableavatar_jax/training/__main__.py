@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from stableavatar_jax import commands
 from stableavatar_jax.data.kinds import Kind, expect
 from stableavatar_jax.training.config import RunConfig
-from stableavatar_jax.training.parts.config import CONFIGS
+from stableavatar_jax.training.parts.configs import CONFIGS
 
 ABOUT = "Part of the model to train; every part has options of its own."
 

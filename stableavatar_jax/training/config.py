@@ -14,7 +14,7 @@ from stableavatar_jax.hosts import DistributedConfig, MeshConfig
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import FromPreset
 
-PartName = Literal["dit", "vae", "wav2vec2", "text_image"]
+PartName = Literal["dit", "vae", "wav2vec2", "text_image", "distil"]
 T = TypeVar("T")
 Told = Annotated[T, tyro.conf.arg(name="told"), tyro.conf.Fixed, tyro.conf.Suppress]
 """A field that is written down but is not an option: `--part` has chosen the class that it is in."""
@@ -177,7 +177,7 @@ class ValidationConfig:
     """Side of the square that each pixel becomes in the video."""
     crf: int | None = None
     """Quality of the H.264 stream: lower is better and larger."""
-    steps: int = 20
+    steps: int | None = 20
     """Denoising steps."""
     solver: Literal["euler", "unipc", "dpm++"] | None = None
     """How a step is taken."""

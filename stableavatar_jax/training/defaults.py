@@ -15,6 +15,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT, latent_frames
 from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
 from stableavatar_jax.training.parts.config import TrainConfig
+from stableavatar_jax.training.parts.distil_config import DistilConfig
 
 OVERLAP = 10
 """Latent frames that two windows of 21 share (paper: 5 to 15)."""
@@ -30,7 +31,15 @@ def of_data(config: TrainConfig) -> dict[str, Any]:
     overlap = min(windows.get("overlap", OVERLAP), window // 2)
     windows |= {"window": window, "overlap": overlap if overlap >= 2 else 0}
     denoising["shift"] = config.step.shift
-    return told
+    return told | {"denoising": denoising | _of_student(config)}
+
+
+def _of_student(config: TrainConfig) -> dict[str, Any]:
+    """What a distilled student changes in how its teacher is sampled."""
+    if not isinstance(config, DistilConfig):
+        return {}
+    steps = config.student.steps
+    return {"guidance": "none"} | ({"solver": "euler", "steps": steps} if steps else {})
 
 
 def _most_frequent(config: TrainConfig) -> tuple[int, int, int, float]:

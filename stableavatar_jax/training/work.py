@@ -20,8 +20,9 @@ from stableavatar_jax.training.config import RunConfig
 from stableavatar_jax.training.directory import read_own, settle
 from stableavatar_jax.training.logs import say
 from stableavatar_jax.training.memory import bytes_each, check_memory
-from stableavatar_jax.training.parts import dit, text_image, vae, wav2vec2
-from stableavatar_jax.training.parts.config import CONFIGS, TrainConfig
+from stableavatar_jax.training.parts import distil, dit, text_image, vae, wav2vec2
+from stableavatar_jax.training.parts.config import TrainConfig
+from stableavatar_jax.training.parts.configs import CONFIGS
 from stableavatar_jax.training.parts.part import Part
 from stableavatar_jax.training.run import Run
 from stableavatar_jax.training.saving import saved_steps
@@ -33,6 +34,7 @@ PARTS: dict[str, Part] = {
     "vae": vae.VAE_PART,
     "wav2vec2": wav2vec2.WAV2VEC2_PART,
     "text_image": text_image.TEXT_IMAGE_PART,
+    "distil": distil.DISTIL_PART,
 }
 """What `--part` can name."""
 
@@ -151,7 +153,7 @@ def compile_only(config: TrainConfig) -> int:
     """Compile the step for virtual devices and print what it takes on each."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", config.devices)
-    sizes = dit.compiled_memory(config)
+    sizes = dit.compiled_memory(PARTS[config.part].prepare(config))
     frames, height, width = config.video
     needed = ", ".join(f"{name} {size:.2f} GiB" for name, size in sizes.items())
     print(f"{config.train}, {frames} frames of {height}x{width}, batch {config.batch}, remat {config.remat}, on "

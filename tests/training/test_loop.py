@@ -268,7 +268,8 @@ def test_metrics_file_is_plain(whole):
 def test_compile_only_reports_memory():
     """The state's share is what its arrays take; a whole step takes more."""
     options = config(video=(9, 32, 32))
-    memory, run = dit.compiled_memory(options), dit.prepare(options)
+    run = dit.prepare(options)
+    memory = dit.compiled_memory(run)
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(run.abstract))
     np.testing.assert_allclose(memory["state"], state / 2**30)
     assert memory["total"] > memory["state"] + memory["batch"] > 0

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import stableavatar_jax.training
-from stableavatar_jax.training.parts.config import CONFIGS
+from stableavatar_jax.training.parts.configs import CONFIGS
 from stableavatar_jax.training.work import PARTS
 
 ROOM = Path(stableavatar_jax.training.__path__[0])

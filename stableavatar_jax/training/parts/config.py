@@ -59,7 +59,7 @@ class TrainConfig(RunConfig):
         "data", "missing_masks", "validation", "compile_only", "devices", "video", "remat", "attention",
     }  # fmt: skip
 
-    part: Told[Literal["dit"]] = "dit"
+    part: Told[Literal["dit", "distil"]] = "dit"
     """Part of the model that is trained: `--part` on the command line."""
     data: Path | None = None
     """Folder of precomputed records (required), made by `python -m stableavatar_jax.data precompute`; `--clips`, which
@@ -230,12 +230,3 @@ class TextImageTrainConfig(PartConfig):
     """Rows of a step, over all devices together; each is compared with all the others."""
     pictures: PictureConfig = field(default_factory=PictureConfig)
     """How training pictures are taken from clips."""
-
-
-CONFIGS: dict[str, type[RunConfig]] = {
-    "dit": TrainConfig,
-    "vae": VAETrainConfig,
-    "wav2vec2": Wav2Vec2TrainConfig,
-    "text_image": TextImageTrainConfig,
-}
-"""Options of every part that `--part` can name."""

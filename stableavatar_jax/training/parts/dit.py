@@ -67,27 +67,29 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
     """The run of a DiT's config; on all devices unless a mesh is given."""
     model = network(config, jax.devices()[0] if mesh is None else mesh.devices.flat[0])
 
-    def born(key: jax.Array) -> Any:
-        params = unbox(draw(model, key))
-        if config.train == "all":
-            # Wan's own start: the velocity is zero, until the head has learned otherwise.
-            params["head"]["kernel"] = jnp.zeros_like(params["head"]["kernel"])
-            # Keys and values of sound are zero so as not to disturb a backbone that knows none; here there is none.
-            attention = params["blocks"]["cross_attention"]
-            attention["k_audio"], attention["v_audio"] = (jax.tree.map(jnp.copy, attention[n]) for n in ("k", "v"))
-        return params
-
     def load(run: Run, folder: Path) -> Any:
         return load_weights(run, folder, "dit", run.boxed)
 
     return assemble(
-        config, model, boxed_params(model), draw=born, load=load, mesh=mesh, heads=config.model.dit.heads,
+        config, model, boxed_params(model), draw=lambda key: born(model, config, key), load=load, mesh=mesh, heads=config.model.dit.heads,
         begin=lambda params: begin(
             params, config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype
         ),
         step=make_train_step(model, config.step, config.optimizer, seed=config.seed),
         flops=lambda shapes: step_flops(model.config, shapes["latents_mean"], shapes["audio"][1], model.compute.remat),
     )  # fmt: skip
+
+
+def born(model: DiT, config: TrainConfig, key: jax.Array) -> Any:
+    """The weights of a run without a checkpoint, drawn from a key; to be traced."""
+    params = unbox(draw(model, key))
+    if config.train == "all":
+        # Wan's own start: the velocity is zero, until the head has learned otherwise.
+        params["head"]["kernel"] = jnp.zeros_like(params["head"]["kernel"])
+        # Keys and values of sound are zero so as not to disturb a backbone that knows none; here there is none.
+        attention = params["blocks"]["cross_attention"]
+        attention["k_audio"], attention["v_audio"] = (jax.tree.map(jnp.copy, attention[n]) for n in ("k", "v"))
+    return params
 
 
 def open_data(config: TrainConfig, *, host: int = 0, hosts: int = 1) -> CheckpointableIterator:
@@ -132,9 +134,8 @@ def abstract_batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def compiled_memory(config: TrainConfig) -> dict[str, float]:
+def compiled_memory(run: Run) -> dict[str, float]:
     """Compile the step for `config.video` and return GiB on each device: `state`, `batch`, `temporary`, `total`."""
-    run = prepare(config)
     with run.on_mesh():
         memory: Any = run.step.lower(run.abstract, abstract_batch(run)).compile().memory_analysis()
     state = bytes_each(run.abstract)

@@ -5,7 +5,7 @@ A batch is a dict of arrays with rows on axis 0: `latents_mean`, `latents_logvar
 `text_mask` `[B L]`, `image` `[B I G]`, `audio` `[B A V]`, `face_mask` and `lip_mask` `[B F H W]`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +45,10 @@ class Draws(NamedTuple):
     clip_level: Bool[Array, ""]
 
 
+RowErrors = Callable[[Tree, Batch, Draws], dict[str, Float[Array, "B"]]]
+"""`errors(params, batch, draws)`: each row's `reconstruction`, `motion` and `mse`."""
+
+
 def draw(key: Key[Array, ""], shape: tuple[int, ...], config: StepConfig) -> Draws:
     """The draws of a step on latents of shape `[B F H W C]`."""
     keys, rows = jax.random.split(key, 8), shape[0]
@@ -63,23 +67,46 @@ def row_losses(
     model: DiT, variables: Mapping[str, Any], batch: Batch, draws: Draws, config: LossConfig
 ) -> dict[str, Float[Array, "B"]]:
     """Each row's `reconstruction`, `motion` and plain squared error `mse`."""
+    batch, x0, reference = points(batch, draws)
+    z = flow.add_noise(x0, draws.noise, draws.level)
+    velocity = predicted(model, variables, batch, draws, z, reference)
+    return errors_of(velocity, flow.target_velocity(x0, draws.noise), batch, draws, config)
+
+
+def points(batch: Batch, draws: Draws) -> tuple[Batch, Float[Array, "B F H W C"], Float[Array, "B F H W Y"]]:
+    """The batch in float32, the video's latents, and the reference beside its mask, as the network reads it."""
     batch = {name: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in batch.items()}
     x0 = vae.reparameterise(batch["latents_mean"], batch["latents_logvar"], draws.posterior)
     given = vae.reparameterise(batch["reference_mean"], batch["reference_logvar"], draws.reference_posterior)
     rows, frames, height, width, _ = x0.shape
     mask = jnp.broadcast_to(masks.first_frame_given((frames, height, width)), (rows, frames, height, width, 4))
+    return batch, x0, jnp.concatenate([mask, given], -1)
+
+
+def predicted(
+    model: DiT, variables: Mapping[str, Any], batch: Batch, draws: Draws, z: Float[Array, "B F H W C"],
+    reference: Float[Array, "B F H W Y"],
+) -> Float[Array, "B F H W C"]:  # fmt: skip
+    """The velocity of latents at the drawn noise levels, some rows without sound or picture."""
     velocity: Any = model.apply(
         variables,
-        flow.add_noise(x0, draws.noise, draws.level),
+        z,
         flow.LEVELS * draws.level,
-        jnp.concatenate([mask, given], -1),
+        reference,
         batch["text"],
         batch["text_mask"],
         jnp.where(draws.blind[:, None, None], 0, batch["image"]),
         jnp.where(draws.silent[:, None, None], 0, batch["audio"]),
         clip_level=draws.clip_level,
     )
-    target = flow.target_velocity(x0, draws.noise)
+    return velocity
+
+
+def errors_of(
+    velocity: Float[Array, "B F H W C"], target: Float[Array, "B F H W C"], batch: Batch, draws: Draws,
+    config: LossConfig,
+) -> dict[str, Float[Array, "B"]]:  # fmt: skip
+    """Each row's `reconstruction`, `motion` and plain squared error `mse` of a velocity."""
     weight = losses.branch_weight(draws.branch, batch["face_mask"], batch["lip_mask"])
     return {
         "reconstruction": losses.squared_error(velocity, target, weight),
@@ -96,8 +123,19 @@ def gradients(
     With `accumulate` the batch goes through in parts; the average of their gradients is the whole batch's.
     """
 
+    def errors(params: Tree, batch: Batch, draws: Draws) -> dict[str, Float[Array, "B"]]:
+        return row_losses(model, join(params, state.frozen), batch, draws, config.loss)
+
+    return gradients_of_rows(errors, state, batch, draws, config)
+
+
+def gradients_of_rows(
+    errors: RowErrors, state: TrainState, batch: Batch, draws: Draws, config: StepConfig
+) -> tuple[Any, dict[str, Float[Array, "B"]]]:
+    """The same of any errors of rows, each row's `reconstruction` and `motion` among them."""
+
     def loss(params, batch, draws):
-        rows = row_losses(model, join(params, state.frozen), batch, draws, config.loss)
+        rows = errors(params, batch, draws)
         return losses.combine(rows["reconstruction"].mean(), rows["motion"].mean(), config.loss), rows
 
     def part(total, inputs):
