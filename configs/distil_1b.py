@@ -1,8 +1,8 @@
 """Distillation of the 1.3B model: a LoRA learns its guidance, then four steps; the teacher is the frozen model.
 
-    python train.py --part distil --config distil_1b --checkpoint weights/avatar_1b --data DIR --run-dir GUIDED --steps N
-    python train.py --run-dir GUIDED --export weights/guided
-    python train.py --part distil --config distil_1b --checkpoint weights/guided --data DIR --run-dir FEW --steps N \\
+    python train.py --part distil --config distil_1b --checkpoint weights/avatar_1b --data DIR --run-dir A --steps N
+    python train.py --run-dir A --export weights/guided
+    python train.py --part distil --config distil_1b --checkpoint weights/guided --data DIR --run-dir B --steps N \\
         --student.steps 4 --student.substeps 4
 
 Nothing here was tried on the published weights; docs/distillation.md says what was found with the demo's.

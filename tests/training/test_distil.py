@@ -179,7 +179,8 @@ def test_the_teacher_is_guided_as_its_directory_says(tmp_path):
 
 
 def test_what_cannot_be_learned_is_refused(tmp_path):
-    for student, needed in ((StudentConfig(), "--student.steps"), (StudentConfig(steps=4, substeps=1), "substeps of 2")):
+    alike = StudentConfig(steps=4, substeps=1)
+    for student, needed in ((StudentConfig(), "--student.steps"), (alike, "--student.substeps of 2")):
         with pytest.raises(Mistake, match=needed):
             distil.check(config(student=student, teacher=TeacherConfig(guidance="none")))
     with pytest.raises(Mistake, match="step.silent is 0.1, 0 is needed"):

@@ -1,5 +1,6 @@
 """Distillation of the DiT: the run whose frozen weights hold the teacher, which is what the student began with."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from stableavatar_jax.training.state import TrainState, begin
 
 
 def guidance_of(config: DistilConfig) -> tuple[Guidance, str | None]:
-    """The teacher's guidance, and the negative prompt where that reads one: as its `sampling.json` and the options say."""
+    """The teacher's guidance, and the negative prompt where that reads one, by its `sampling.json` and the options."""
     told = defaults.read(config.checkpoint) if config.checkpoint else {}
     sampled = from_json(SamplingDefaults, told, file=(config.checkpoint or Path()) / DEFAULTS_FILE)
     given = config.teacher.given()
@@ -74,9 +75,10 @@ def prepare(config: DistilConfig, mesh: Mesh | None = None) -> Run:
 
     def flops(shapes: Shapes) -> tuple[float, float]:
         learning = step_flops(model.config, shapes["latents_mean"], shapes["audio"][1], model.compute.remat)
-        rows, *size = shapes["latents_mean"][:4]
+        rows, frames, height, width = shapes["latents_mean"][:4]
         audios = {branch.audio for branch in guidance.branches} - {"dropped"}
-        once = dit_flops(model.config, tuple(size), branches=len(guidance.branches), audios=len(audios))
+        branches = len(guidance.branches)
+        once = dit_flops(model.config, (frames, height, width), branches=branches, audios=len(audios))
         teacher = rows * (config.student.substeps if config.student.steps else 1) * once
         return learning[0] + teacher, learning[1] + teacher
 
@@ -94,7 +96,7 @@ def begin_student(weights: dict[str, Any], config: DistilConfig) -> TrainState:
     frozen = {name: leaf for name, leaf in weights.items() if name == NEGATIVE}
     # A copy where the dtype is the same too: the student's weights are given away at every step.
     frozen[TEACHER] = jax.tree.map(lambda x: jnp.array(x, config.dtype), state.params.get("params", {}))
-    return state.replace(frozen=state.frozen | frozen)
+    return dataclasses.replace(state, frozen=state.frozen | frozen)
 
 
 DISTIL_PART = Part(

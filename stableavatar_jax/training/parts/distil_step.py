@@ -51,7 +51,7 @@ def teacher_of(frozen: Mapping[str, Any]) -> Tree:
     return join(frozen.get("params", {}), frozen[TEACHER])
 
 
-def levels_below(s: Float[Array, "B"], student: StudentConfig, shift: float) -> Float[Array, "substeps+1 B"]:
+def levels_below(s: Float[Array, "B"], student: StudentConfig, shift: float) -> Float[Array, "n B"]:
     """Noise levels of the teacher's way from each row's level to the student's next one, both included."""
     u = s / (shift - (shift - 1) * s)
     down = jnp.linspace(0, 1 / student.steps, student.substeps + 1)
@@ -64,7 +64,7 @@ def on_the_grid(s: Float[Array, "B"], student: StudentConfig, shift: float) -> F
     return flow.shift(jnp.clip(jnp.ceil(u * student.steps), 1) / student.steps, shift)
 
 
-def walked(velocity: Velocity, z: Float[Array, "B F H W C"], levels: Float[Array, "n+1 B"]) -> Array:
+def walked(velocity: Velocity, z: Float[Array, "B F H W C"], levels: Float[Array, "n B"]) -> Array:
     """Where Euler's steps through these noise levels lead."""
 
     def step(z: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:

@@ -71,7 +71,8 @@ def prepare(config: TrainConfig, mesh: Mesh | None = None) -> Run:
         return load_weights(run, folder, "dit", run.boxed)
 
     return assemble(
-        config, model, boxed_params(model), draw=lambda key: born(model, config, key), load=load, mesh=mesh, heads=config.model.dit.heads,
+        config, model, boxed_params(model), load=load, mesh=mesh, heads=config.model.dit.heads,
+        draw=lambda key: born(model, config, key),
         begin=lambda params: begin(
             params, config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype
         ),
