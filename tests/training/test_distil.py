@@ -143,9 +143,9 @@ class Same(tiny.Synthetic):
 
 def test_a_lora_learns_and_its_base_stays(run, tmp_path, capsys):
     """The frozen weights, which are the teacher's, are there once; what is exported has the LoRA in it."""
-    state = learn(tmp_path / "run", run, Same(), steps=60)
+    state = learn(tmp_path / "run", run, Same(), steps=30)
     loss = [row["loss"] for row in read_rows(tmp_path / "run" / "metrics.csv")]
-    assert np.mean(loss[-10:]) < 0.7 * np.mean(loss[:10]), loss
+    assert np.mean(loss[-8:]) < 0.7 * np.mean(loss[:8]), loss
     begun = learn(tmp_path / "other", run, Same(), steps=1)
     assert_same_state(state.frozen, begun.frozen)
     size = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
@@ -153,7 +153,7 @@ def test_a_lora_learns_and_its_base_stays(run, tmp_path, capsys):
     assert size(teacher_of(state.frozen)) == size(student_of(state.params, state.frozen)["params"])
     output = tmp_path / "model"
     assert main(["--run-dir", str(tmp_path / "run"), "--export", str(output), "--mesh.fsdp", "1"]) == 0
-    assert "dit of step 60" in capsys.readouterr().out and (output / "lora.safetensors").is_file()
+    assert "dit of step 30" in capsys.readouterr().out and (output / "lora.safetensors").is_file()
 
 
 def test_two_halves_equal_the_whole(run, tmp_path):
