@@ -15,8 +15,9 @@ from stableavatar_jax.encoding.encoders import Encoders
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.models.avatar import abstract_params, boxed_params, part
 from stableavatar_jax.models.flops import dit_flops
-from stableavatar_jax.sampling.config import NEGATIVE_PROMPT, change
+from stableavatar_jax.sampling.config import change
 from stableavatar_jax.sampling.defaults import DEFAULTS_FILE, SamplingDefaults
+from stableavatar_jax.sampling.inputs import NEGATIVE_PROMPT
 from stableavatar_jax.training import defaults
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.distil_config import DistilConfig
