@@ -159,6 +159,12 @@ class ValidationConfig:
     """Picture (required)."""
     audio: Path | None = None
     """Recording (required)."""
+    audio_track: int | None = None
+    """Number of its sound track, from 1."""
+    start: float | None = None
+    """Seconds of it that are passed over."""
+    duration: float | None = None
+    """Seconds of it that are used."""
     prompt: str | None = None
     """What happens in the video."""
     negative_prompt: str | None = None
