@@ -34,6 +34,9 @@ class Keeping:
     """Quality of the H.264 stream: lower is better and larger."""
     latents: Path | None = None
     """Keep the finished latents in this .npy file, for --decode-only."""
+    preview: Path | None = None
+    """Picture (.png or .jpg) of what the first window is becoming, written about ten times while it is denoised. It is
+    rough: no decoder makes it."""
     restart: bool = False
     """Throw away what an interrupted run of the same output left, instead of going on with it."""
     save_conditions: Path | None = None
@@ -41,6 +44,8 @@ class Keeping:
 
     def __post_init__(self):
         check_option("crf", self.crf, 0 <= self.crf <= 51, "0 to 51")
+        named = self.preview is None or self.preview.suffix.lower() in (".png", ".jpg", ".jpeg")
+        check_option("preview", self.preview, named, "a name that ends in .png or .jpg")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,8 @@ def read_jobs(config: SampleConfig) -> list[Listed]:
     check_file(path)
     of_one = {
         "--output": config.keeping.output != Keeping().output, "--latents": config.keeping.latents,
-        "--save-conditions": config.keeping.save_conditions, "--audio -": is_live(config.inputs.audio),
+        "--save-conditions": config.keeping.save_conditions, "--preview": config.keeping.preview,
+        "--audio -": is_live(config.inputs.audio),
     }  # fmt: skip
     for option in [option for option, given in of_one.items() if given]:
         raise Mistake(f'{option} is of one video; those of a list are told in it, as in {{"output": "talk.mp4"}}')
@@ -206,7 +207,8 @@ def _clashes(listed: list[Listed], path: Path, folder: Path) -> list[tuple[int, 
     """Files that two videos would write, and files that are written and read."""
     faults, written = [], {os.path.realpath(folder / SUMMARY): "the summary"}
     for job in listed:
-        for each in (job.output, job.record, job.error_file, job.config.keeping.latents):
+        keeping = job.config.keeping
+        for each in (job.output, job.record, job.error_file, keeping.latents, keeping.preview):
             if each and (other := written.setdefault(os.path.realpath(each), f"line {job.line}")) != f"line {job.line}":
                 faults.append((job.line, f"{each} is written by {other} too; give each a name of its own"))
                 break

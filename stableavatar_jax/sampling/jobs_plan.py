@@ -152,8 +152,9 @@ def _is_short(each: Planned) -> bool:
     config = each.job.config
     denoising, windows = config.denoising, config.denoising.windows
     places = order.reach(windows.window, windows.overlap) * denoising.steps
-    plain = denoising.order == "plain" or config.inputs.decode_only or config.keeping.latents
-    return not plain and each.known.windows.count < places
+    kept = config.keeping.latents or config.keeping.preview
+    alone = denoising.order == "plain" or config.inputs.decode_only or kept
+    return not alone and each.known.windows.count < places
 
 
 def _carried(config: SampleConfig) -> tuple[int, int]:

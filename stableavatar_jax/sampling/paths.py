@@ -24,6 +24,11 @@ def check_given(config: SampleConfig) -> None:
     check_weights(config)
     if is_live(inputs.audio):
         _check_live(config)
+    if config.keeping.preview and (inputs.image is None or inputs.decode_only or config.keeping.save_conditions):
+        raise Mistake(
+            "--preview shows what noise becomes, in the colours of --image; it needs one, and goes with neither "
+            "--decode-only nor --save-conditions"
+        )
     for path in (inputs.image, inputs.audio, inputs.conditions, inputs.decode_only):
         if path is not None and not is_live(path):
             check_file(path)
@@ -97,7 +102,7 @@ def check_written(config: SampleConfig, frames: int = 0, latent_frames: int = 0)
     """
     keeping, frame = config.keeping, config.frame
     run = Path(os.path.realpath(run_folder(keeping.output)))
-    for path in (*_read(config), keeping.latents, keeping.save_conditions):
+    for path in (*_read(config), keeping.latents, keeping.preview, keeping.save_conditions):
         if path is not None and Path(os.path.realpath(path)).is_relative_to(run):
             raise Mistake(f"{path}: lies in the run of {keeping.output}, which goes when that is whole; move it first")
     if keeping.save_conditions:
@@ -107,6 +112,7 @@ def check_written(config: SampleConfig, frames: int = 0, latent_frames: int = 0)
     sizes: list[tuple[Path | None, int]] = [(keeping.output, int(pixels * BITS_PER_PIXEL / 8))]
     if not config.inputs.decode_only:
         sizes.append((keeping.latents, 4 * latent_frames * rows * columns * config.model.vae.z_dim))
+    sizes.append((keeping.preview, 3 * frame.height * frame.width))
     return check_outputs(*sizes, inputs=_read(config))
 
 

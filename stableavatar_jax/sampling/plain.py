@@ -31,7 +31,7 @@ from stableavatar_jax.sampling.program import (
     not_finite,
     one_video,
 )
-from stableavatar_jax.sampling.progress import Denoised, Standing, State, Tell, silent
+from stableavatar_jax.sampling.progress import Denoised, Rough, Standing, State, Tell, silent
 from stableavatar_jax.shapes import Array, Float
 
 
@@ -150,6 +150,8 @@ def _steps(
         stretches[p], tail, finite = sweep(stretches[p], ahead, tail, step, p * windows, plan.count, shared, owns[p])
         # Before the wait, so that what is kept where a signal ends it is a state that nothing has been handed yet.
         tell(Standing(functools.partial(_state, done + 1, stretches, tail)))
+        if p == 0:
+            tell(Rough(step + 1, lambda: stretches[0].z[: config.stride]))
         waiting.append((done, finite))
         if len(waiting) > IN_FLIGHT:
             report()

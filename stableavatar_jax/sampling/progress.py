@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from stableavatar_jax import startup
-from stableavatar_jax.shapes import Float
+from stableavatar_jax.encoding.conditions import Conditions
+from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.words import duration
 
 
@@ -21,6 +22,13 @@ class Encoding:
     part: str
     done: int
     of: int
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the encoders made of a job, or of an earlier run of it."""
+
+    conditions: Conditions
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,16 @@ class State(NamedTuple):
     place: dict[str, int]
     """Where in the order it is."""
     arrays: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Rough:
+    """The first window of a video that is denoised alone has been stepped once more."""
+
+    steps: int
+    """Steps it has behind it."""
+    z: Callable[[], Float[Array, "S H W C"]]
+    """Gives the frames of its stride, on the device; to be called at once, or not at all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +84,7 @@ class Decoded:
     """None while a live sound goes on."""
 
 
-Event = Encoding | Denoised | Standing | Finished | Decoded
+Event = Encoding | Encoded | Denoised | Rough | Standing | Finished | Decoded
 Tell = Callable[[Event], None]
 """A listener. It is called between calls of compiled programs, and may raise to stop the run."""
 

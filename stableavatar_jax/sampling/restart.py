@@ -33,7 +33,7 @@ SAVE_EVERY = 180.0
 """Seconds between two savings of the state."""
 FEWEST = 8
 """Latent frames that a segment has at least: 32 frames, more than a second."""
-WITHOUT = ("output", "restart", "latents")
+WITHOUT = ("output", "restart", "latents", "preview")
 """Options that may change when a run is taken up again."""
 
 

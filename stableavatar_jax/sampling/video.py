@@ -12,7 +12,7 @@ from stableavatar_jax.media import Sound, VideoWriter
 from stableavatar_jax.media.segments import Segments
 from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.job import Job
-from stableavatar_jax.sampling.progress import Tell, both, silent
+from stableavatar_jax.sampling.progress import Encoded, Tell, both, silent
 from stableavatar_jax.sampling.restart import Run, trimmed
 from stableavatar_jax.shapes import Float, UInt8
 
@@ -72,6 +72,8 @@ def _latents(
             [conditions] = avatar.conditions([job], tell)
             run.keep_conditions(conditions)
         job = dataclasses.replace(job, conditions=conditions)
+    assert job.conditions is not None
+    tell(Encoded(job.conditions))
     kept = list(run.recent)
     new = avatar.latents(job, both(run, tell), run.state)
     return begin, trimmed(itertools.chain(kept, new), begin - run.begin)

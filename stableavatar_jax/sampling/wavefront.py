@@ -34,7 +34,7 @@ from stableavatar_jax.sampling.program import (
     not_finite,
     one_video,
 )
-from stableavatar_jax.sampling.progress import Denoised, Standing, State, Tell, silent
+from stableavatar_jax.sampling.progress import Denoised, Rough, Standing, State, Tell, silent
 from stableavatar_jax.shapes import Array, Bool, Float, Int
 
 
@@ -172,6 +172,8 @@ class _Walk:
                     # Before the wait, so that what is kept where a signal ends it has not been handed to a call.
                     at = {"moves": moves, "calls": number, "windows": windows}
                     self.tell(Standing(functools.partial(_state, at, self.front)))
+                    for step in [step for step, place in call if place.number == 0]:
+                        self.tell(Rough(step + 1, functools.partial(self._stride, step)))
                 yield from self._report(IN_FLIGHT)
             if final := self.line.finished:
                 yield from self._report(0)
@@ -234,6 +236,10 @@ class _Walk:
         advance = self.advances[self.velocity.at(call[0][0])]
         self.front, finite = advance(self.front, rows, self.aboard.shared())
         self.waiting.append((finite, call))
+
+    def _stride(self, step: int) -> Float[Array, "S H W C"]:
+        """The stride of the window at a step."""
+        return self.front.z[step, : self.config.stride]
 
     def _report(self, in_flight: int) -> Iterator[Block]:
         """Wait for calls until so many are under way; videos that came to an end with them."""

@@ -105,3 +105,13 @@ def test_a_live_sound_has_no_parts(options):
 def test_parts_of_a_sound_that_cannot_be(options):
     with pytest.raises(Mistake, match=f"{next(iter(options))} is {next(iter(options.values()))}, "):
         change(SampleConfig(), **options)
+
+
+@pytest.mark.parametrize("options", [{"image": None, "conditions": Path(__file__)}, {"decode_only": Path(__file__)},
+                                     {"save_conditions": Path("a")}])  # fmt: skip
+def test_a_preview_needs_a_picture_and_noise(options):
+    given = {"image": Path(__file__), "audio": Path(__file__), "preview": Path("a.png"), "random_weights": True}
+    with pytest.raises(Mistake, match="--preview shows what noise becomes"):
+        check_given(change(SampleConfig(), **given | options))
+    with pytest.raises(Mistake, match="preview is a.txt, a name that ends in .png or .jpg is needed"):
+        change(SampleConfig(), preview=Path("a.txt"))

@@ -54,8 +54,10 @@ def job(folder: Path, seconds: float = 1.0, **changes):
 
 
 def test_a_part_of_the_recording_is_spoken(tmp_path):
-    config = job(tmp_path, 3.0, start=1.3, duration=0.48)
+    config = job(tmp_path, 3.0, start=1.3, duration=0.48, preview=tmp_path / "preview.jpg")
     run(config)
+    with Image.open(tmp_path / "preview.jpg") as preview:
+        assert preview.size == (SIZE, SIZE)
     heard, said = media.read_sound(config.keeping.output), media.read_sound(config.inputs.audio)
     assert media.probe(config.keeping.output).frames == 12
     assert np.corrcoef(heard[:7680], said[20800:28480])[0, 1] > 0.99
