@@ -16,7 +16,7 @@ from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.config import SampleConfig, change
 from stableavatar_jax.sampling.deliver import deliver
 from stableavatar_jax.sampling.job import Job
-from stableavatar_jax.sampling.progress import Decoded, Denoised, Standing
+from stableavatar_jax.sampling.progress import Decoded, Denoised, Encoded, Standing
 from stableavatar_jax.sampling.restart import resumable, run_folder
 from stableavatar_jax.weights.formats.safetensors import write_safetensors
 from stableavatar_jax.weights.formats.tensors import lazy
@@ -75,7 +75,7 @@ def test_goes_on_to_the_same_video(given, whole, avatar, tmp_path, monkeypatch, 
 
         def tell(event):
             nonlocal left
-            left -= not isinstance(event, Standing)
+            left -= not isinstance(event, (Encoded, Standing))
             if left == 0:
                 raise KeyboardInterrupt
 
