@@ -29,7 +29,7 @@ from . import card, parts
 from .importing import TOKENIZER
 from .layouts import Form, form
 from .options import Dtype, Layout, PartName
-from .record import part_files, recorded
+from .record import hashed, part_files, recorded
 
 PYTORCH = (".pt", ".pth", ".bin")
 
@@ -46,38 +46,39 @@ def export_part(
     """
     if shard_size < 1:
         raise Mistake(f"--shard-size {shard_size / 1e9:g}: a shard has more than 0 GB")
-    part = parts.part(name, read_config(source, AvatarConfig))
-    one = form(name, layout, part.config)
-    check_params(source / name, part.abstract)
-    tensors = {
-        key: tensor.cast(dtype) if dtype and jnp.issubdtype(tensor.dtype, jnp.floating) else tensor
-        for key, tensor in rules.exported(one.naming, part.config, open_part(source / name)).items()
-        if not (rules.matches(key, one.naming.optional) and not tensor.read().any())
-    }
-    is_file = output.suffix in (*PYTORCH, ".safetensors")
-    beside = output.with_name(f"{output.name}.md")
-    check_export(output, source, overwrite, folder=not is_file)
-    if is_file:
-        check_export(beside, source, overwrite, folder=False)
-    facts = {"command": "export", "part": name, "names": one.naming.name, "dtype": dtype or "as stored"}
-    folder, result = (output.parent, output.name) if is_file else (output, name)
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    about = card.model_card(name, layout, source, _facts(tensors, one))
-    with whole(output, folder=not is_file, replace=overwrite, inputs=[source], space=size) as partial:
-        made = folder if is_file else partial
-        with recorded(made, result, part_files(source / name), tensors, **facts) as tell:
-            if output.suffix in PYTORCH:
-                write_pth(partial, tensors, tell)
-            elif is_file:
-                write_safetensors(partial, tensors, FORMAT, tell)
-            else:
-                partial.mkdir(exist_ok=True)
-                _write_folder(partial, tensors, one, shard_size, tell)
-                if name == "umt5" and (source / TOKENIZER).is_file():
-                    shutil.copyfile(source / TOKENIZER, partial / TOKENIZER)
-        with whole(beside) if is_file else contextlib.nullcontext(partial / card.FILE) as readme:
-            readme.write_text(about, encoding="utf-8")
-    return f"{output}: {len(tensors)} tensors, {size / 1e9:.2f} GB, named as in {one.naming.name}"
+    with hashed(part_files(source / name)) as sources:  # also while the shapes are worked out, which takes a second
+        part = parts.part(name, read_config(source, AvatarConfig))
+        one = form(name, layout, part.config)
+        check_params(source / name, part.abstract)
+        tensors = {
+            key: tensor.cast(dtype) if dtype and jnp.issubdtype(tensor.dtype, jnp.floating) else tensor
+            for key, tensor in rules.exported(one.naming, part.config, open_part(source / name)).items()
+            if not (rules.matches(key, one.naming.optional) and not tensor.read().any())
+        }
+        is_file = output.suffix in (*PYTORCH, ".safetensors")
+        beside = output.with_name(f"{output.name}.md")
+        check_export(output, source, overwrite, folder=not is_file)
+        if is_file:
+            check_export(beside, source, overwrite, folder=False)
+        facts = {"command": "export", "part": name, "names": one.naming.name, "dtype": dtype or "as stored"}
+        folder, result = (output.parent, output.name) if is_file else (output, name)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        about = card.model_card(name, layout, source, _facts(tensors, one))
+        with whole(output, folder=not is_file, replace=overwrite, inputs=[source], space=size) as partial:
+            made = folder if is_file else partial
+            with recorded(made, result, sources, tensors, **facts) as tell:
+                if output.suffix in PYTORCH:
+                    write_pth(partial, tensors, tell)
+                elif is_file:
+                    write_safetensors(partial, tensors, FORMAT, tell)
+                else:
+                    partial.mkdir(exist_ok=True)
+                    _write_folder(partial, tensors, one, shard_size, tell)
+                    if name == "umt5" and (source / TOKENIZER).is_file():
+                        shutil.copyfile(source / TOKENIZER, partial / TOKENIZER)
+            with whole(beside) if is_file else contextlib.nullcontext(partial / card.FILE) as readme:
+                readme.write_text(about, encoding="utf-8")
+        return f"{output}: {len(tensors)} tensors, {size / 1e9:.2f} GB, named as in {one.naming.name}"
 
 
 def export_lora(source: Path, output: Path, layout: Layout, overwrite: bool) -> str:

@@ -28,7 +28,7 @@ from stableavatar_jax.whole import copy
 
 from . import parts
 from .options import PARTS, Dtype, PartName
-from .record import recorded
+from .record import Sources, hashed, recorded
 from .releases import find_parts, find_tokenizer_in
 
 TOKENIZER = "tokenizer.json"
@@ -64,6 +64,11 @@ def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> s
     """
     place = _inside(source, name)
     check_part(output / name, 0, wishes.overwrite, [place])
+    with hashed(weight_files(place)) as sources:  # also while the shapes are worked out, which takes a second
+        return _import_part(name, source, output, wishes, place, sources)
+
+
+def _import_part(name: PartName, source: Path, output: Path, wishes: Wishes, place: Path, sources: Sources) -> str:
     tensors = rescaled(open_tensors(place, wishes.key))
     model = settle_config(output, wishes.preset, tensors)
     needs_tokenizer = name == "umt5" and model.tokenizer == "file"
@@ -80,7 +85,7 @@ def import_part(name: PartName, source: Path, output: Path, wishes: Wishes) -> s
              "absent": list(report.absent), "born anew": list(report.fresh)}  # fmt: skip
     with _made(output):
         check_part(output / name, sum(tensor.nbytes for tensor in flat.values()), wishes.overwrite)
-        with recorded(output, name, weight_files(place), flat, **facts) as tell:
+        with recorded(output, name, sources, flat, **facts) as tell:
             file = write_part(output / name, flat, tell)
         write_config(output, model)
         if name == "dit":

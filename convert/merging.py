@@ -26,7 +26,7 @@ from stableavatar_jax.words import count
 from . import parts
 from .importing import TOKENIZER
 from .options import PARTS, Dtype
-from .record import part_files, recorded
+from .record import hashed, part_files, recorded
 
 
 def merge(options: Sequence[str], source: Path, output: Path, dtype: Dtype | None, overwrite: bool) -> str:
@@ -62,7 +62,7 @@ def merge(options: Sequence[str], source: Path, output: Path, dtype: Dtype | Non
             if (source / beside).is_file():
                 shutil.copyfile(source / beside, partial / beside)
         facts = {"command": "merge", "loras": list(options), "dtype": dtype or "as stored"}
-        with recorded(partial, "dit", used, tensors, **facts) as tell:
+        with hashed(used) as sources, recorded(partial, "dit", sources, tensors, **facts) as tell:
             write_part(partial / "dit", tensors, tell)
     return f"{output}: {count(len(files), 'LoRA')} added to dit, {size / 1e9:.2f} GB"
 

@@ -21,7 +21,7 @@ from stableavatar_jax.whole import copy
 from . import parts
 from .importing import TOKENIZER, write_sampling
 from .options import Dtype, PartName
-from .record import part_files, recorded
+from .record import hashed, part_files, recorded
 
 
 def pack(folder: Path, output: Path, chosen: Sequence[PartName], dtype: Dtype, overwrite: bool) -> Iterator[Path]:
@@ -40,7 +40,8 @@ def pack(folder: Path, output: Path, chosen: Sequence[PartName], dtype: Dtype, o
         check_part(output / name, sum(x.nbytes for x in cast[name].values()), overwrite, [folder])
     write_config(output, model)
     for name, tensors in cast.items():
-        with recorded(output, name, part_files(folder / name), tensors, command="pack", dtype=dtype) as tell:
+        facts = {"command": "pack", "dtype": dtype}
+        with hashed(part_files(folder / name)) as sources, recorded(output, name, sources, tensors, **facts) as tell:
             yield write_part(output / name, tensors, tell)
     for beside in (TOKENIZER, DEFAULTS_FILE):
         if (folder / beside).is_file():
@@ -67,6 +68,7 @@ def draw(
     if "dit" in chosen:
         write_sampling(output, model, preset)
     for name in chosen:
-        with recorded(output, name, (), {}, command="random", seed=seed, dtype=dtype):
+        facts = {"command": "random", "seed": seed, "dtype": dtype}
+        with hashed(()) as sources, recorded(output, name, sources, {}, **facts):
             file = write_part_rows(output / name, shapes[name], dtype, parts.part(name, model).rows(seed, dtype))
         yield file
