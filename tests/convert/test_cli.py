@@ -4,6 +4,7 @@ import hashlib
 import json
 import resource
 import shutil
+from concurrent.futures import CancelledError
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from stableavatar_jax.checkpoint import iterate_params, save_params
+from stableavatar_jax.convert import record
 from stableavatar_jax.convert.commands import main
 from tests.convert.conftest import ToyConfig, tensors
 from tests.weights import pth
@@ -261,6 +263,22 @@ def test_the_record_says_where_weights_came_from(run, tmp_path):
     sha = hashlib.sha256(file.read_bytes()).hexdigest()
     assert entry["from"] == [{"file": "w.pth", "bytes": file.stat().st_size, "sha256": sha}]
     assert entry["names"] == "dit original" and entry["dtype"] == "float32" and entry["made"].startswith("20")
+
+
+def test_sources_are_hashed_in_steps_and_no_further_after_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "STEP", 1000)
+    long, empty = tmp_path / "long", tmp_path / "empty"
+    long.write_bytes(np.random.default_rng(0).bytes(2500))
+    empty.touch()
+    with record.hashed([long, empty]) as sources:
+        found = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in sources.result()}
+    assert found == {str(p): (p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest()) for p in (long, empty)}
+    monkeypatch.setattr(record, "STEP", 1)
+    long.write_bytes(bytes(1 << 20))
+    with pytest.raises(KeyError), record.hashed([long]) as sources:
+        raise KeyError
+    with pytest.raises(CancelledError):
+        sources.result()
 
 
 @pytest.mark.parametrize("command", ["inspect {}", "import --part dit --source {} --output models"])
