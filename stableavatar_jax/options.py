@@ -61,6 +61,9 @@ ELSEWHERE = {
 }
 """Our options by the last part of their names, and what other programs call them."""
 
+PRESET = {"--config PRESET": "Preset to take all other values from: a name of ours or the path of a Python file."}
+"""The option of commands whose values a preset holds, with its help."""
+
 
 def parse_options(cls: type[T], argv: Sequence[str], *, program: str, default: T | None = None,
                   more: Mapping[str, str] | None = None) -> T:  # fmt: skip
@@ -71,7 +74,7 @@ def parse_options(cls: type[T], argv: Sequence[str], *, program: str, default: T
     """
     rest, more = list(argv), dict(more or {})
     if _has_preset(cls):
-        more["--config PRESET"] = "Preset to take all other values from: a name of ours or the path of a Python file."
+        more |= PRESET
         if (preset := take(rest, "--config")) is not None:
             default = load_preset(preset, cls)
     parser: Any = tyro.extras.get_parser(cls, default=default, prog=program)
@@ -84,6 +87,21 @@ def parse_options(cls: type[T], argv: Sequence[str], *, program: str, default: T
         value = tyro.cli(cls, args=rest, default=default, prog=program)
     _check_finite(value, default)
     return value
+
+
+def groups(cls: type[Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """What --help lists: a line about each group of options, empty for the first, and its options with their help."""
+    parser: Any = tyro.extras.get_parser(cls)
+    _tidy(parser, PRESET if _has_preset(cls) else {})
+    for group in parser._action_groups:
+        hidden = (argparse.SUPPRESS, "show this help message and exit")
+        shown = [action for action in group._group_actions if action.help not in hidden]
+        options = [
+            (" ".join([", ".join(each.option_strings), each.metavar or ""]).strip(), " ".join(each.help.split()))
+            for each in shown
+        ]
+        if options:
+            yield " ".join((group.description or "").split()), options
 
 
 def peek(argv: Sequence[str], option: str) -> str | None:
@@ -197,6 +215,11 @@ def _help(parser: argparse.ArgumentParser, program: str, more: Mapping[str, str]
     """The help as argparse lays it out, with its examples as they stand and required options first."""
     parser.usage = f"{program} [options]"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    _tidy(parser, more)
+    return argparse.ArgumentParser.format_help(parser).rstrip()
+
+
+def _tidy(parser: argparse.ArgumentParser, more: Mapping[str, str]) -> None:
     for action in parser._actions:
         action.help = _tidied(action.help or "")
         if isinstance(action.metavar, str):
@@ -208,7 +231,6 @@ def _help(parser: argparse.ArgumentParser, program: str, more: Mapping[str, str]
     for group in parser._action_groups:
         group.description = group.description and wrapped(group.description)
         group._group_actions.sort(key=lambda action: _rank(action, added))
-    return argparse.ArgumentParser.format_help(parser).rstrip()
 
 
 def _tidied(text: str) -> str:

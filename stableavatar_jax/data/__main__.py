@@ -48,11 +48,13 @@ class InspectConfig:
         print(inspect(self.folder, self.sheet or place.with_name(f"{place.name}.sheet.png")))
 
 
+COMMANDS = {"prepare": PrepareConfig, "build": BuildConfig, "inspect": InspectConfig, "precompute": PrecomputeConfig}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    known = {"prepare": PrepareConfig, "build": BuildConfig, "inspect": InspectConfig, "precompute": PrecomputeConfig}
-    return commands.main(known, argv, about=ABOUT)
+    return commands.main(COMMANDS, argv, about=ABOUT)
 
 
 if __name__ == "__main__":

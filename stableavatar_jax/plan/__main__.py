@@ -115,9 +115,12 @@ class Sample:
             plan.write(self.json)
 
 
+COMMANDS = {"train": Train, "sample": Sample}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Plan what the arguments say; the exit status."""
-    return commands.main({"train": Train, "sample": Sample}, argv, about=ABOUT)
+    return commands.main(COMMANDS, argv, about=ABOUT)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ ABOUT = """A world of talking characters that knows how far each mouth is open.
     python -m stableavatar_jax.world sheet --output sheet.png
     python -m stableavatar_jax.world sheet --clips CLIPS --output clip.png
     python -m stableavatar_jax.world fit"""
+COMMANDS = {"build": BuildWorldConfig, "sheet": SheetConfig, "fit": FitConfig}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    return commands.main({"build": BuildWorldConfig, "sheet": SheetConfig, "fit": FitConfig}, argv, about=ABOUT)
+    return commands.main(COMMANDS, argv, about=ABOUT)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Options of `prepare` and `build`; the work is imported when it is run."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,14 +67,15 @@ class PrepareConfig:
     """Picture that is white where the speaker is, for all clips, or folder of such pictures, NAME.png for NAME.mp4."""
     grow: float = 0.1
     """Share by which masks are larger than the face and the lips."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Number of processes that work on a clip each; 0 works in this process, which a clip that crashes would end."""
+    workers: int | None = None
+    """Number of processes that work on a clip each, by default one for each processor; 0 works in this process, which a
+    clip that crashes would end."""
     on_bad: OnBad = "skip"
     """Whether a clip that cannot be read is left out and reported, or ends the run."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self):
-        if self.workers < 0 or self.frames < 1 or self.fps is not None and not 1 <= self.fps <= 240:
+        if (self.workers or 0) < 0 or self.frames < 1 or self.fps is not None and not 1 <= self.fps <= 240:
             raise Mistake("workers is 0 or more, frames 1 or more, fps 1 to 240")
         if self.face is not None and self.face < 1:
             raise Mistake(f"--face {self.face}: faces are counted from the left, from 1")

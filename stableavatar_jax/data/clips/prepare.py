@@ -183,8 +183,9 @@ def _check(config: PrepareConfig, names: dict[Path, str]) -> None:
 
 def _run(config: PrepareConfig, names: dict[Path, str]) -> Iterator[tuple[str, Quality | Mistake]]:
     """Name and outcome of every clip, as they are finished."""
-    if config.workers:
-        yield from outcomes(_begin, config, {name: path for path, name in names.items()}, config.workers)
+    workers = (os.cpu_count() or 1) if config.workers is None else config.workers
+    if workers:
+        yield from outcomes(_begin, config, {name: path for path, name in names.items()}, workers)
         return
     work = _begin(config)
     for path, name in names.items():
