@@ -13,7 +13,7 @@ from stableavatar_jax.evaluation import __main__ as evaluation
 from stableavatar_jax.options import groups
 from stableavatar_jax.plan import __main__ as plan
 from stableavatar_jax.sampling.config import SampleConfig
-from stableavatar_jax.training.parts.config import CONFIGS
+from stableavatar_jax.training.parts.configs import CONFIGS
 from stableavatar_jax.world import __main__ as world
 
 PAGE = Path(__file__).with_suffix(".md")
