@@ -33,17 +33,20 @@ def from_json(cls: type[T], plain: Any, *, file: Path | str = "config", key: str
     """The inverse of `to_json`. A field may be absent where the class has a default. Nothing else may differ:
     an unknown key or a value of another type raises Mistake with the file, the key's path and the nearest key.
     """
-    if not isinstance(plain, dict):
-        raise Mistake(f"{_at(file, key)} is {_show(plain)}, an object with the fields of {cls.__name__} is needed")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    required = [name for name, field in fields.items()
+                if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]  # fmt: skip
+    if not isinstance(plain, dict):
+        advice = "" if required else "; {} stands for its defaults"
+        needed = f"an object with the fields of {cls.__name__} is needed{advice}"
+        raise Mistake(f"{_at(file, key)} is {_show(plain)}, {needed}")
     kinds = typing.get_type_hints(cls)
     for name in plain.keys() - fields.keys():
         near = difflib.get_close_matches(name, fields, 1, 0.5)
         advice = f"did you mean {_join(key, near[0])}?" if near else f"the keys are {', '.join(fields)}"
         raise Mistake(f"{_at(file, _join(key, name))} is not a key of {cls.__name__}; {advice}")
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in plain:
+    for name in required:
+        if name not in plain:
             raise Mistake(f"{_at(file, _join(key, name))} is missing and has no default")
     values = {name: read_value(kinds[name], value, file, _join(key, name)) for name, value in plain.items()}
     try:

@@ -87,7 +87,7 @@ def test_what_is_absent_has_its_default_and_integers_are_floats():
         ({"model": {"dit": {"patch": [1, 2]}}}, "model.dit.patch has 2 values, 3 are needed"),
         ({"model": {"dit": {"patch": [1, 2, "2"]}}}, 'model.dit.patch[2] is "2", int is needed'),
         ({"model": {"steps": 1}}, "model.steps is 1, tuple[float, ...] is needed"),
-        ({"model": []}, "model is [], an object with the fields of ModelConfig is needed"),
+        ({"model": []}, "model is [], an object with the fields of ModelConfig is needed; {} stands for its defaults"),
         ({"fast": 1}, "fast is 1, bool is needed"),
         ({"seed": "x"}, 'seed is "x", int is needed'),
         ({"scales": {"a": "b"}}, 'scales.a is "b", float is needed'),
