@@ -2,11 +2,13 @@
 
     python -m benchmarks.convert --folder DIR
 
-DIR needs about 15 GB; what is written there goes again. In DIR a StableAvatar file of the real size is made (3.5 GB in
+DIR needs about 18 GB; what is written there goes again. In DIR a StableAvatar file of the real size is made (3.5 GB in
 bfloat16), imported into a model directory and exported again, and the two files are compared byte for byte. The copy is
 Python's `shutil.copyfile` of the same file. Copy, import and export take turns, each in a process of its own and each
-after a pause: memory that a removed file has just given back is written about twice as fast as other memory on a
-virtual machine. The files that are read are in the page cache. Medians are printed.
+after a pause. On a virtual machine, memory that a removed file gave back is written several times as fast as other
+memory: so each round, which begins where the files of the last one were removed, begins with a copy that takes it up,
+and that the others are not compared with. The files that are read are in the page cache, and nothing waits for the
+disk. Medians are printed.
 """
 
 import os
@@ -31,7 +33,7 @@ from stableavatar_jax.weights.formats.tensors import LazyTensor
 from stableavatar_jax.weights.names.dit import STABLEAVATAR
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-PAUSE = 5  # seconds, after which free memory is equally slow to write for all
+PAUSE = 5  # seconds between two steps
 
 
 class Taken(NamedTuple):
@@ -49,7 +51,7 @@ class Benchmark:
     """Import and export the 1.3B transformer through real files."""
 
     folder: Path
-    """Where about 15 GB are written for a while."""
+    """Where about 18 GB are written for a while."""
     rounds: int = 3
     """How often each step is measured."""
 
@@ -57,12 +59,15 @@ class Benchmark:
         """Print time and memory of each step; status 1 if the file that comes out is not the one that went in."""
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             place = Path(scratch)
-            first, second, copy, model = (place / name for name in ("first.pt", "second.pt", "copy", "model"))
+            first, second, model = (place / name for name in ("first.pt", "second.pt", "model"))
+            copies = [place / "copy-1", place / "copy-2"]
             _make(first)
             convert = [sys.executable, "-m", "stableavatar_jax.convert"]
+            twice = [f"import shutil; shutil.copyfile({str(first)!r}, {str(copy)!r})" for copy in copies]
             steps = {
                 "start": [*convert, "inspect", str(first)],
-                "copy": [sys.executable, "-c", f"import shutil; shutil.copyfile({str(first)!r}, {str(copy)!r})"],
+                "copy to memory just given back": [sys.executable, "-c", twice[0]],
+                "copy": [sys.executable, "-c", twice[1]],
                 "import": [*convert, "import", "--part", "dit", "--source", str(first), "--output", str(model)],
                 "export": [*convert, "export", "--part", "dit", "--source", str(model), "--output", str(second)],
             }
@@ -73,9 +78,8 @@ class Benchmark:
                     taken[name].append(_watched(command))
                 same = _hold_the_same(first, second)
                 shutil.rmtree(model)
-                copy.unlink()
-                second.unlink()
-                second.with_name("second.pt.md").unlink()  # its card
+                for file in (*copies, second, second.with_name("second.pt.md")):  # the last is its card
+                    file.unlink()
                 if not same:
                     print("THE FILES DIFFER")
                     return 1
