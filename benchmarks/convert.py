@@ -6,9 +6,10 @@ DIR needs about 18 GB; what is written there goes again. In DIR a StableAvatar f
 bfloat16), imported into a model directory and exported again, and the two files are compared byte for byte. The copy is
 Python's `shutil.copyfile` of the same file. Copy, import and export take turns, each in a process of its own and each
 after a pause. On a virtual machine, memory that a removed file gave back is written several times as fast as other
-memory: so each round, which begins where the files of the last one were removed, begins with a copy that takes some of it,
-and that the others are not compared with. Where the two copies differ, memory was unlike, and may have been between the
-other steps too. The files that are read are in the page cache, and nothing waits for the disk. Medians are printed.
+memory: so each round, which begins where the files of the last one were removed, begins with a copy that takes some of
+it, and that the others are not compared with. Where the two copies differ, memory was unlike, and may have been between
+the other steps too. The files that are read are in the page cache, and nothing waits for the disk. Medians are
+printed.
 """
 
 import os
