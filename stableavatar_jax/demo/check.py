@@ -23,11 +23,16 @@ def check(image: Path, checkpoint: Path) -> bool:
 
     Raises Mistake for a picture or a model directory that cannot be read.
     """
+    near, text = verdict(image, checkpoint)
+    print(text, file=sys.stdout if near else sys.stderr, flush=True)
+    return near
+
+
+def verdict(image: Path, checkpoint: Path) -> tuple[bool, str]:
+    """Whether the picture is near the avatar's world, and what to say. Raises Mistake as `check` does."""
     keep_compiled()
     picture = fit(media.read_picture(image), config.frame)
     threshold = read_nearness(checkpoint).threshold
     gain = gains(load_codec(checkpoint), [picture])[0]
     near = bool(gain >= threshold)
-    text = (NEAR if near else FAR).format(path=image, gain=gain, threshold=threshold)
-    print(text, file=sys.stdout if near else sys.stderr, flush=True)
-    return near
+    return near, (NEAR if near else FAR).format(path=image, gain=gain, threshold=threshold)

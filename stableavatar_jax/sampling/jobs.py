@@ -27,7 +27,7 @@ from stableavatar_jax.sampling.deliver import deliver
 from stableavatar_jax.sampling.job import Job, open_job
 from stableavatar_jax.sampling.jobs_file import Listed
 from stableavatar_jax.sampling.jobs_plan import Group, Planned, groups, keeps, look, share
-from stableavatar_jax.sampling.jobs_report import Report, describe
+from stableavatar_jax.sampling.jobs_report import Report, Reports, describe
 from stableavatar_jax.sampling.loras import read_loras
 from stableavatar_jax.sampling.paths import check_written, run_folder
 from stableavatar_jax.sampling.program import Block
@@ -61,7 +61,7 @@ def run(config: SampleConfig, listed: Sequence[Listed]) -> int:
                     report.failed(each.job, each.fault)
                 elif not each.due:
                     report.there(each.job)
-            maker = _Maker(avatar, report)
+            maker = Maker(avatar, report)
             for group in ours:
                 maker.make(group)
             with hosts.together(lambda: "the same command goes on with the list"):
@@ -91,10 +91,10 @@ def _plan(listed: Sequence[Listed], devices: int) -> tuple[list[Planned], list[G
     return planned, groups(ours, keep, devices), keep
 
 
-class _Maker:
+class Maker:
     """Makes groups of videos, and reports each."""
 
-    def __init__(self, avatar: Avatar, report: Report):
+    def __init__(self, avatar: Avatar, report: Reports):
         self._avatar, self._report = avatar, report
         self._tell = both(report, first_step())
         self._since = time.perf_counter()

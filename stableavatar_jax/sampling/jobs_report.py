@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -38,6 +39,20 @@ class Result:
     """Time it took: since the video before it was finished."""
     error: str | None = None
     """Why it failed."""
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """What is told of videos while they are made. As a listener it may raise to end one."""
+
+    def __call__(self, event: Event, /) -> None:
+        """An event of the video or group that is being made."""
+
+    def made(self, planned: Planned, seconds: float) -> None:
+        """A video stands."""
+
+    def failed(self, job: Listed, error: Exception) -> None:
+        """A video cannot be made."""
 
 
 class Report:
