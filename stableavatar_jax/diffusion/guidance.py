@@ -21,6 +21,10 @@ class Branch:
     """`sound` as it is; `silence`: the adapter runs on zero features; `dropped`: the DiT gets zero refined audio."""
 
 
+MAIN = Branch()
+"""The branch with prompt and sound, which stands alone where there is no guidance."""
+
+
 @dataclass(frozen=True)
 class Guidance:
     """Branches and their coefficients, which sum to 1; a branch of coefficient zero is left out when it is built."""
@@ -38,7 +42,7 @@ class Guidance:
 
 def none() -> Guidance:
     """The conditional prediction alone."""
-    return Guidance((Branch(),), (1.0,))
+    return Guidance((MAIN,), (1.0,))
 
 
 def audio_native(w1: Scale = 3.0, w2: Scale = 1.0) -> Guidance:

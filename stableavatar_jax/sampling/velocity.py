@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from stableavatar_jax.compiling import compiler_options
-from stableavatar_jax.diffusion.guidance import Guidance, combine
+from stableavatar_jax.diffusion.guidance import Branch, Guidance
+from stableavatar_jax.diffusion.reuse import Schedule
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.audio_adapter import AudioSlots
 from stableavatar_jax.models.dit import Context, DiT, Embedded
-from stableavatar_jax.sampling.program import Own, Velocity, without_memory
+from stableavatar_jax.sampling.guided import Network, guided
+from stableavatar_jax.sampling.program import Apply, Own, Velocity
 from stableavatar_jax.shapes import Array, Float
 from stableavatar_jax.sharding import rows_at_once, traced_for
 
@@ -37,48 +39,87 @@ class Shared(NamedTuple):
     """Slots of silence, `[1 F n D]`, for the branches without sound."""
 
 
-def make_velocity(dit: DiT, guidance: Guidance, mesh: Mesh | None = None) -> Velocity:
-    """The guided velocity of R windows; `shared` is a `Shared`, the sound of a window its slots `[F n D]`.
+def make_velocity(
+    dit: DiT, guidance: Guidance, mesh: Mesh | None = None, schedule: Schedule = (), *, reuse: bool = False
+) -> Velocity:
+    """The guided velocity of R windows (`guided`); `shared` is a `Shared`, the sound of a window its slots `[F n D]`.
 
     On a mesh the branches of all windows are dealt to the devices, which need nothing of one another.
     """
-    branches: Branches = tuple((TEXTS[b.text], AUDIOS[b.audio]) for b in guidance.branches)
+    velocity = guided(network(dit, mesh), guidance, schedule, reuse=reuse)
+    return velocity if mesh is None else Velocity(tuple(_on(mesh, kind) for kind in velocity.kinds), velocity.kind,
+                                                  velocity.init)  # fmt: skip
+
+
+def _on(mesh: Mesh, apply: Apply) -> Apply:
+    """An evaluation on a mesh; every device has the whole velocity."""
+
+    def on_mesh(shared: Any, own: Any, z: Array, t: Array, memory: Any) -> tuple[Array, Any]:
+        with traced_for(mesh):
+            v, memory = apply(shared, own, z, t, memory)
+            return jax.lax.with_sharding_constraint(v, jax.P()), memory
+
+    return on_mesh
+
+
+def network(dit: DiT, mesh: Mesh | None = None) -> Network:
+    """The transformer as the network of a velocity."""
     devices = rows_at_once(mesh) if mesh else 1
 
-    def velocity(shared: Shared, own: Own, z: Array, t: Array) -> Array:
-        z = z.astype(dit.compute.dtype)
-        with traced_for(mesh):
-            v: Any = dit.apply({"params": shared.params}, shared, own, z, t, branches, devices, method=evaluate)
-            v = combine(v, guidance)
-            return jax.lax.with_sharding_constraint(v, jax.P()) if mesh else v
+    def embed(shared: Shared, own: Own, z: Array, t: Array) -> Any:
+        reference = shared.reference if len(shared.reference) == 1 else shared.reference[own.video]
+        return dit.apply({"params": shared.params}, z.astype(dit.compute.dtype), t, reference, method="embed")
 
-    return without_memory(velocity)
+    def blocks(shared: Shared, own: Own, embedded: Embedded, branches: Sequence[Branch]) -> Any:
+        told: Branches = tuple((TEXTS[b.text], AUDIOS[b.audio]) for b in branches)
+        return dit.apply({"params": shared.params}, shared, own, embedded, told, devices, method=run_branches)
+
+    def read_out(shared: Shared, embedded: Embedded, tokens: Float[Array, "R K f h w D"]) -> Any:
+        (x, e), count = _rows(embedded, tokens, devices), tokens.shape[1]
+        v: Any = dit.apply({"params": shared.params}, x, e, method="read_out")
+        return rearrange(v[: len(tokens) * count], "(R K) F H W C -> R K F H W C", K=count)
+
+    def room(z: Float[Array, "R F H W C"], branches: int) -> Float[Array, "R K f h w D"]:
+        grid = (size // patch for size, patch in zip(z.shape[1:4], dit.config.patch, strict=True))
+        return jnp.zeros((len(z), branches, *grid, dit.config.dim), dit.compute.dtype)
+
+    def place(x: Float[Array, "R K f h w D"]) -> Float[Array, "R K f h w D"]:
+        axes = None if mesh is None or dit.config.dim % devices else ("data", "fsdp")
+        return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, jax.P(*[None] * 5, axes)))
+
+    return Network(embed, blocks, read_out, room, place)
 
 
-def evaluate(
-    dit: DiT, shared: Shared, own: Own, z: Float[Array, "R F H W C"], t: Float[Array, "R"], branches: Branches,
-    devices: int = 1,
-) -> Float[Array, "R K F H W C"]:  # fmt: skip
-    """The velocity of every branch: rows of one batch, which share the patches, the embedded noise level and the
-    refined audio of their window. The batch is filled up to a multiple of the devices that rows are dealt to.
+def run_branches(
+    dit: DiT, shared: Shared, own: Own, embedded: Embedded, branches: Branches, devices: int = 1
+) -> Float[Array, "R K f h w D"]:
+    """The tokens of every branch behind the blocks: rows of one batch, which share the patches, the embedded noise
+    level and the refined audio of their window. The batch is filled up to a multiple of the devices that rows are dealt
+    to.
     """
-    texts: Any = jnp.asarray([text for text, _ in branches])
-    reference, videos = shared.reference, len(shared.reference)
-    if videos == 1:
-        texts = jnp.tile(texts, len(z))
-    else:
-        reference = reference[own.video]
+    windows, count = len(embedded.x), len(branches)
+    texts: Any = jnp.tile(jnp.asarray([text for text, _ in branches]), windows)
+    if (videos := len(shared.reference)) > 1:
         of_a_video = shared.context.text[0].shape[1] // videos
-        texts = (own.video[:, None] * of_a_video + texts).reshape(-1)
-    embedded = dit.embed(z, t, reference)
+        texts = jnp.repeat(own.video, count) * of_a_video + texts
     audio = _refine(dit, shared, own.sound, embedded, [audio for _, audio in branches])
-    rows = jax.tree.map(lambda a: jnp.repeat(a, len(branches), 0), embedded)
-    missing = -len(texts) % devices
-    fill = lambda a: jnp.concatenate([a, jnp.repeat(a[:1], missing, 0)])  # noqa: E731
-    rows, audio, texts = jax.tree.map(fill, (rows, audio, texts)) if missing else (rows, audio, texts)
+    rows = jax.tree.map(lambda a: jnp.repeat(a, count, 0), embedded)
+    rows, audio, texts = _filled((rows, audio, texts), devices)
     x = dit.run_blocks(rows, audio, shared.context, texts=texts, lengths=shared.silence.lengths)
-    v = dit.read_out(x, rows.e)[: len(z) * len(branches)]
-    return rearrange(v, "(R K) F H W C -> R K F H W C", K=len(branches))
+    return rearrange(x[: windows * count], "(R K) f h w D -> R K f h w D", K=count)
+
+
+def _rows(embedded: Embedded, tokens: Float[Array, "R K f h w D"], devices: int) -> tuple[Array, Array]:
+    """Tokens of all branches and their noise levels as rows."""
+    x = rearrange(tokens, "R K f h w D -> (R K) f h w D")
+    return _filled((x, jnp.repeat(embedded.e, tokens.shape[1], 0)), devices)
+
+
+def _filled(rows: Any, devices: int) -> Any:
+    """Rows filled up to a multiple of the devices."""
+    missing = -len(jax.tree.leaves(rows)[0]) % devices
+    fill = lambda a: jnp.concatenate([a, jnp.repeat(a[:1], missing, 0)])  # noqa: E731
+    return jax.tree.map(fill, rows) if missing else rows
 
 
 def _refine(

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from stableavatar_jax.configs import tiny
+from stableavatar_jax.diffusion.guidance import MAIN, Branch
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.models.avatar import part
 from stableavatar_jax.sampling.program import Own
-from stableavatar_jax.sampling.velocity import evaluate, share, slots
+from stableavatar_jax.sampling.velocity import network, share, slots
 from tests.params import random_params
 
 MODEL = dataclasses.replace(tiny.model, dit=dataclasses.replace(tiny.model.dit, layers=2))
@@ -31,19 +32,24 @@ def case():
     shared = share(dit, params, conditions, 33)
     own = Own(jnp.stack([slots(dit, params, each, FRAMES) for each in conditions.audio]), jnp.zeros(2, int))
     z, t = jnp.asarray(normal(2, FRAMES, *SIZE, 16)), jnp.float32([900, 300])
-    run = lambda branches: dit.apply({"params": shared.params}, shared, own, z, t, branches, method=evaluate)  # noqa: E731
+    parts = network(dit)
+
+    def run(branches):
+        embedded = parts.embed(shared, own, z, t)
+        return parts.read_out(shared, embedded, parts.blocks(shared, own, embedded, branches))
+
     return jax.jit(run, static_argnums=0)
 
 
 def test_branches_equal_evaluations_alone(case):
-    branches = ((0, 0), (1, 1), (1, None))
+    branches = MAIN, Branch(text="negative", audio="silence"), Branch(text="negative", audio="dropped")
     together = case(branches)
     alone = np.concatenate([case((branch,)) for branch in branches], 1)
     np.testing.assert_allclose(together, alone, atol=2e-5, rtol=1e-5)
     assert np.abs(together[:, 1] - together[:, 2]).max() > 1e-3  # silence is not the same as no audio
 
 
-@pytest.mark.parametrize("branches", [((0, 0),), ((0, 0), (0, None), (1, 0))])
+@pytest.mark.parametrize("branches", [(MAIN,), (MAIN, Branch(audio="dropped"), Branch(text="negative"))])
 def test_patches_levels_and_audio_are_read_once(case, branches):
     calls = []
 
