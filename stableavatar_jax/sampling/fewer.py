@@ -1,0 +1,86 @@
+"""Options for fewer evaluations of the transformer. Read without JAX."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stableavatar_jax.errors import Mistake
+
+Sampler = Literal["lightx2v", "self_forcing", "causvid", "rcm"]
+
+_OF_THE_TABLE = tuple(5 * u / (1 + 4 * u) for u in (1.0, 0.75, 0.5, 0.25))  # places of the table of levels, shift 5
+_ANGLES = (math.atan(80), 1.5, 1.4, 1.0)  # rCM's, on the circle where x is cos(a) video + sin(a) noise
+SAMPLERS: dict[str, tuple[tuple[float, ...], bool]] = {
+    "lightx2v": (_OF_THE_TABLE, False),
+    "self_forcing": (_OF_THE_TABLE, True),
+    "causvid": ((1.0, 0.757, 0.522), True),
+    "rcm": (tuple(math.sin(a) / (math.sin(a) + math.cos(a)) for a in _ANGLES), True),
+}
+"""Noise levels before each step, and whether new noise is added after it, of weights that were distilled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fewer:
+    """Fewer evaluations of the transformer."""
+
+    guidance_from: float = 0.0
+    """Share of the steps from which there is guidance; before it the branch with prompt and sound stands alone."""
+    guidance_until: float = 1.0
+    """Share of the steps until which there is guidance; after it the branch with prompt and sound stands alone."""
+    guidance_reuse: bool = False
+    """After --guidance-until, go on adding what guidance changed at its last step, instead of leaving it off."""
+    cache: Path | None = None
+    """File that `python -m stableavatar_jax.sampling.calibrate` made for this model and these options: the blocks are
+    left out at the steps where they add nearly what they added before (MagCache). For 10 steps or more."""
+    cache_threshold: float = 0.12
+    """Error that the steps which are left out in a row may add up to; more leaves out more steps."""
+    cache_most: int = 2
+    """The most steps that are left out in a row; 2 to 4 are usual."""
+    cache_first: float = 0.2
+    """Share of the steps before which none is left out."""
+    sampler: Sampler | None = None
+    """The way of sampling that distilled weights were trained for: its noise levels, with Euler's steps or with new
+    noise after each, and without guidance. It takes the place of --steps, --solver, --shift and --guidance."""
+    levels: tuple[float, ...] = ()
+    """Noise levels before each step, falling, 1 is noise; a last step goes to 0. They take the place of --steps and
+    --shift, and of the levels of --sampler."""
+    renoise: bool | None = None
+    """Whether each step but the last goes to the video that it predicts and adds new noise to it (by default as
+    --sampler says, else not)."""
+
+    def __post_init__(self):
+        for name in ("guidance_from", "guidance_until", "cache_first"):
+            _check(name, value := getattr(self, name), 0 <= value <= 1, "a share of 0 to 1")
+        _check("cache_threshold", self.cache_threshold, 0 <= self.cache_threshold < math.inf, "0 or more")
+        _check("cache_most", self.cache_most, self.cache_most >= 1, "1 or more")
+        if self.guidance_from >= self.guidance_until:
+            raise Mistake(
+                f"guidance_from is {self.guidance_from}, a share below guidance_until ({self.guidance_until}) is needed; "
+                "--guidance none has no guidance at all"
+            )
+        if self.guidance_reuse and self.guidance_until == 1:
+            raise Mistake("guidance_reuse adds guidance after --guidance-until, which is 1; give a share such as 0.5")
+        falling = all(a > b for a, b in zip(self.levels, [*self.levels[1:], 0.0], strict=True))
+        if not falling or max(self.levels, default=1) > 1:
+            raise Mistake(f"levels are {', '.join(map(str, self.levels))}; they fall from 1 or less and stay above 0")
+
+    @property
+    def noise_levels(self) -> tuple[float, ...]:
+        """Those before each step; empty where steps and shift say them."""
+        return self.levels or (SAMPLERS[self.sampler][0] if self.sampler else ())
+
+    @property
+    def renoises(self) -> bool:
+        """Whether new noise is added after each step."""
+        return self.renoise if self.renoise is not None else bool(self.sampler and SAMPLERS[self.sampler][1])
+
+    @property
+    def whole(self) -> bool:
+        """Whether every step evaluates all branches of guidance."""
+        return (self.guidance_from, self.guidance_until, self.cache) == (0, 1, None)
+
+
+def _check(name: str, value: object, good: bool, needed: str) -> None:
+    if not good:
+        raise Mistake(f"{name} is {value}, {needed} is needed")
