@@ -66,6 +66,13 @@ def frame_noise(
     return jax.vmap(draw)(start + jnp.arange(count))
 
 
+def step_noise(
+    key: Key[Array, ""], step: Int[Array, ""], start: Int[Array, ""], count: int, shape: tuple[int, ...]
+) -> Float[Array, "count ..."]:
+    """New noise of latent frames behind a step, as `frame_noise`, drawn from `fold_in(key, 2**32 - 1 - step)`."""
+    return frame_noise(jax.random.fold_in(key, jnp.uint32(2**32 - 1) - step.astype(jnp.uint32)), start, count, shape)
+
+
 def schedule(rule: Rule, steps: int, k: float) -> tuple[np.ndarray, np.ndarray]:
     """Noise levels `s [steps+1]`, falling to 0, and the network's time inputs `t [steps]`; both float32.
 

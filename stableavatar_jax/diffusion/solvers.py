@@ -31,6 +31,8 @@ class Solver(NamedTuple):
     """The network's time input at each step."""
     table: Float[Array, "S 1+Q 2+Q"]
     """Row r of step i: coefficients of (z, velocity, kept...) in the next z (r = 0) or in what is kept (r > 0)."""
+    noise: Float[Array, "S"] | None = None
+    """Share of new noise in the next z; None where no step adds any."""
 
     @property
     def steps(self) -> int:
@@ -40,13 +42,15 @@ class Solver(NamedTuple):
 
 def solver(
     name: Name, steps: int, shift: float = 5.0, *, order: int = 2, rule: Rule | None = None,
-    variant: Variant | None = None,
+    variant: Variant | None = None, levels: Sequence[float] = (), renoise: bool = False,
 ) -> Solver:
     """The table of a solver.
 
     `order` (1 to 3) and `variant` (UniPC: bh2 or bh1; DPM++: midpoint or heun; first the default) are not Euler's.
     `rule` chooses the noise levels (`flow.schedule`); by default each solver has those it is released with.
-    Raises Mistake for names and orders that do not exist.
+    `levels` are noise levels before each step, as they are, in place of steps and shift. With `renoise`, Euler's step
+    goes to the video that it predicts and adds new noise of the next level.
+    Raises Mistake for names and orders that do not exist, and for levels that a solver cannot begin at.
     """
     if name not in get_args(Name):
         raise Mistake(f"solver {name!r} is unknown; choose one of {', '.join(get_args(Name))}")
@@ -54,15 +58,22 @@ def solver(
         raise Mistake(f"solver order {order} is not one of 1, 2, 3")
     if variant is not None and variant not in VARIANTS[name]:
         raise Mistake(f"{name} has no variant {variant!r}; it has: {', '.join(VARIANTS[name]) or 'none'}")
-    s, t = schedule(rule or ("release" if name == "euler" else "wan"), steps, shift)
-    levels = s.astype(np.float64)  # the rounded levels: 1 - s is tiny at the start, and must be that of these s
-    if name == "euler":
-        table = [_euler(i, levels) for i in range(steps)]
-    elif name == "unipc":
-        table = [_unipc(i, levels, order, variant or "bh2") for i in range(steps)]
+    if name != "euler" and (renoise or max(levels, default=0) >= 1):
+        raise Mistake(f"{name} adds no noise, and levels begin below 1 for it; take euler")
+    if levels:
+        s = np.asarray([*levels, 0.0], np.float32)
+        t, steps = 1000 * s[:-1], len(levels)
     else:
-        table = [_dpm(i, levels, order, variant or "midpoint") for i in range(steps)]
-    return Solver(jnp.asarray(s), jnp.asarray(t), jnp.asarray(np.asarray(table), jnp.float32))
+        s, t = schedule(rule or ("release" if name == "euler" else "wan"), steps, shift)
+    exact = s.astype(np.float64)  # the rounded levels: 1 - s is tiny at the start, and must be that of these s
+    if name == "euler":
+        table = [(_renoised if renoise else _euler)(i, exact) for i in range(steps)]
+    elif name == "unipc":
+        table = [_unipc(i, exact, order, variant or "bh2") for i in range(steps)]
+    else:
+        table = [_dpm(i, exact, order, variant or "midpoint") for i in range(steps)]
+    noise = jnp.asarray(s[1:]) if renoise else None
+    return Solver(jnp.asarray(s), jnp.asarray(t), jnp.asarray(np.asarray(table), jnp.float32), noise)
 
 
 def init(solver: Solver, z: Float[Array, "*shape"]) -> Float[Array, "Q *shape"]:
@@ -76,22 +87,32 @@ def step(
     z: Float[Array, "*shape"],
     velocity: Float[Array, "*shape"],
     kept: Float[Array, "Q *shape"],
+    noise: Float[Array, "*shape"] | None = None,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "Q *shape"]]:
     """One step: the latents at the next noise level, float32, and what to keep.
 
     `i` is the step index: one number, or one per row, or one per latent frame; its axes are the leading axes of `z`.
+    `noise` is new noise, for a solver that adds it.
     """
     i = jnp.asarray(i)
     known = (z.astype(jnp.float32), velocity.astype(jnp.float32), *kept)
     coefficients = jnp.expand_dims(solver.table[i], tuple(range(i.ndim, z.ndim)))  # [*z.shape or 1, 1+Q, 2+Q]
     # Multiply and add, no matrix product: accelerators may round a product's factors to bfloat16.
     new = [sum(coefficients[..., row, k] * x for k, x in enumerate(known)) for row in range(len(known) - 1)]
+    if solver.noise is not None and noise is not None:
+        new[0] = new[0] + jnp.expand_dims(solver.noise[i], tuple(range(i.ndim, z.ndim))) * noise
     return new[0], jnp.stack(new[1:]) if new[1:] else kept
 
 
 def _euler(i: int, s: np.ndarray) -> list[np.ndarray]:
     z, velocity = np.eye(2)
     return [z + (s[i + 1] - s[i]) * velocity]
+
+
+def _renoised(i: int, s: np.ndarray) -> list[np.ndarray]:
+    """The predicted video's share in the next z; the rest of it is new noise."""
+    z, velocity = np.eye(2)
+    return [(1 - s[i + 1]) * (z - s[i] * velocity)]
 
 
 def _dpm(i: int, s: np.ndarray, order: int, variant: Variant) -> list[np.ndarray]:

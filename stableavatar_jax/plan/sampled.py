@@ -20,8 +20,8 @@ from stableavatar_jax.plan.roofline import mfu
 from stableavatar_jax.plan.told import Told
 from stableavatar_jax.plan.topology import Topology
 from stableavatar_jax.sampling.config import SampleConfig
+from stableavatar_jax.sampling.front import Front, Rows, make_advance
 from stableavatar_jax.sampling.velocity import Shared, make_velocity
-from stableavatar_jax.sampling.wavefront import Front, Rows, make_advance
 from stableavatar_jax.sharding import make_mesh, rows_at_once, shardings, told, unbox
 from stableavatar_jax.training.memory import bytes_each
 
@@ -97,7 +97,7 @@ def compiled(config: SampleConfig, mesh_config: MeshConfig, topology: Topology) 
     front = _front(work, solver, shaped)
     number: Any = shaped(1, work.windows, dtype="int32")
     live: Any = shaped(1, work.windows, dtype="bool")
-    rows = Rows(number, number, live, number, number)
+    rows = Rows(number, number, live, number, number, shaped(1, work.windows, dtype="uint32"))
     memory = {"weights": float(bytes_each(params)), "conditions": float(bytes_each(shared) - bytes_each(params)),
               "latents": float(bytes_each(front))}  # fmt: skip
     return finish(advance.lower(front, rows, shared), str(work), topology, mesh, memory, work.flops)

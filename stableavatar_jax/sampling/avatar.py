@@ -19,6 +19,7 @@ from stableavatar_jax.checkpoint import Parts, check_params
 from stableavatar_jax.config import read_config
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import frame_noise
+from stableavatar_jax.diffusion.reuse import Schedule
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.encoding.encoders import Encoders, SoundEncoder
 from stableavatar_jax.encoding.stream import window_sounds
@@ -29,6 +30,7 @@ from stableavatar_jax.models.avatar import abstract_params, part
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.sampling import calibration
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
 from stableavatar_jax.sampling.decode import decode
 from stableavatar_jax.sampling.job import Job
@@ -129,9 +131,10 @@ class Avatar:
         features = [_features(job, each.audio, encode) for job, each in zip(jobs, conditions, strict=True)]
         if denoising.order == "plain":  # it needs all of them at every step, and the encoder may go
             features = [_kept(list(each(0))) for each in features]
+        self.check(jobs[0])
         dit, params = self._load_transformer()
         sources = [self._source(*each, dit, params) for each in zip(jobs, conditions, features, strict=True)]
-        blocks = denoiser(dit, denoising, self.mesh)(sources, tell, state)
+        blocks = denoiser(dit, denoising, denoising.schedule(), self.mesh)(sources, tell, state)
         del conditions, encode, features, params, sources  # what is no longer needed goes while latents are decoded
         for video, start, z in blocks:
             time = jobs[video].timeline  # of a live sound it is known by the time that the last window is finished
@@ -144,13 +147,24 @@ class Avatar:
         samples = round(video_frames(window) * SAMPLE_RATE / job.frame.fps)
         audio = conditions.audio
         tokens = self.model.wav2vec2.output_length(samples) if audio is None else audio.shape[1]
-        key = jax.random.key(job.seed)
+        key, highest = jax.random.key(job.seed), (job.denoising.fewer.noise_levels or (1.0,))[0]
         return Source(
-            noise=lambda start, count: noise(key, start, count, shape),
+            noise=lambda start, count: highest * noise(key, start, count, shape),
             sounds=lambda first: (slots(dit, params, each, window) for each in features(first)),
             windows=job.windows,
+            seed=job.seed,
             shared=share(dit, params, conditions, tokens),
         )
+
+    def check(self, job: Job) -> None:
+        """Raise Mistake where a job's cache was measured for other weights, or for other options."""
+        if job.denoising.fewer.cache:
+            calibration.check(job.denoising, job.frame, self.fingerprint)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What the transformer's weights are known by."""
+        return calibration.fingerprint(self.parts.directory, self.parts.seed, self.loras)
 
     def latents(
         self, job: Job, tell: Tell = silent, state: State | None = None
@@ -236,9 +250,10 @@ def _kept(features: list[Float[np.ndarray, "A V"]]) -> Features:
 
 
 @functools.lru_cache(maxsize=16)
-def denoiser(dit: DiT, denoising: Denoising, mesh: Mesh | None = None) -> Order:
+def denoiser(dit: DiT, denoising: Denoising, schedule: Schedule = (), mesh: Mesh | None = None) -> Order:
     """The denoising loop for a transformer and a settled way of denoising, compiled when first called."""
-    solver = solvers.solver(denoising.solver, denoising.steps, denoising.shift)
+    way, fewer = denoising, denoising.fewer
+    solver = solvers.solver(way.solver, way.steps, way.shift, levels=fewer.noise_levels, renoise=fewer.renoises)
     make = {"plain": make_plain, "wavefront": make_wavefront}[denoising.order]
-    velocity = make_velocity(dit, denoising.guided(), mesh)
+    velocity = make_velocity(dit, denoising.guided(), mesh, schedule, fewer.guidance_reuse)
     return make(velocity, solver, denoising.windows, dit.compute.platform, join)

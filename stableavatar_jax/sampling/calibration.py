@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stableavatar_jax.config import from_json, to_json
-from stableavatar_jax.diffusion.reuse import FEWEST, Schedule, Step, guided_steps, skipped_steps
+from stableavatar_jax.diffusion.reuse import Schedule, Step, guided_steps, skipped_steps
 from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.inputs import check_file
 from stableavatar_jax.trees import flatten
@@ -40,8 +40,10 @@ def read_calibration(path: Path) -> Calibration:
     try:
         with explained(path):
             found = from_json(Calibration, json.loads(path.read_text()), file=path)
+    except Mistake:
+        raise
     except ValueError as error:
-        raise error if isinstance(error, Mistake) else Mistake(f"{path}: no calibration ({error}); {MAKE_ONE}") from None
+        raise Mistake(f"{path}: no calibration ({error}); {MAKE_ONE}") from None
     steps = found.valid_for.get("steps")
     for name, ratios in found.ratios.items():
         if len(ratios) != steps or not all(0 < ratio < float("inf") for ratio in ratios):
@@ -115,12 +117,6 @@ def name(branch: Any) -> str:
     return f"{branch.text}, {branch.audio}"
 
 
-def fewest(steps: int) -> None:
-    """Raise Mistake for a cache at so few steps."""
-    if steps < FEWEST:
-        raise Mistake(f"a cache is worth nothing at 8 steps or fewer; {steps} steps are taken, 10 or more are needed")
-
-
 def fingerprint(folder: Path | None, seed: int, loras: Iterable[tuple[Any, float]]) -> str:
     """What a transformer's weights are known by: its files' names, sizes and ends, and the LoRAs merged into it."""
     known = hashlib.sha256()
@@ -137,6 +133,6 @@ def fingerprint(folder: Path | None, seed: int, loras: Iterable[tuple[Any, float
         known.update(f"drawn from seed {seed}".encode())
     for tree, scale in loras:
         known.update(repr(scale).encode())
-        for path, leaf in sorted(flatten(tree).items()):
-            known.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
+        for place, leaf in sorted(flatten(tree).items()):
+            known.update(place.encode() + np.ascontiguousarray(leaf).tobytes())
     return known.hexdigest()[:32]

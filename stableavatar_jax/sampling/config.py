@@ -15,11 +15,13 @@ from stableavatar_jax.hosts import DistributedConfig, MeshConfig
 from stableavatar_jax.models.compute import Attention
 from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.presets import Flat, FromPreset
+from stableavatar_jax.sampling.fewer import Fewer
 from stableavatar_jax.sampling.inputs import Inputs, check_option
 from stableavatar_jax.sampling.several import Several
 
 if TYPE_CHECKING:
     from stableavatar_jax.diffusion.guidance import Guidance
+    from stableavatar_jax.diffusion.reuse import Schedule
 
 T = TypeVar("T")
 
@@ -124,6 +126,8 @@ class Denoising:
     videos."""
     windows: Flat[WindowConfig] = field(default_factory=WindowConfig)
     """How the video is cut into windows and fused."""
+    fewer: Flat[Fewer] = field(default_factory=Fewer)
+    """Fewer evaluations of the transformer."""
 
     def __post_init__(self):
         check_option("steps", self.steps, self.steps >= 1, "at least 1")
@@ -131,6 +135,12 @@ class Denoising:
         for name in ("w1", "w2", "text_scale", "audio_scale"):
             check_option(name, value := getattr(self, name), abs(value) < float("inf"), "a finite number")
         _ = self.windows.plan(1)  # an impossible overlap is refused here
+        if self.fewer.sampler:
+            object.__setattr__(self, "solver", "euler")
+            object.__setattr__(self, "guidance", "none")
+        if levels := self.fewer.noise_levels:
+            object.__setattr__(self, "steps", len(levels))
+        self.fewer.check(self.steps, self.solver, self.guidance)
 
     def settled(self, *windows: int | None, most_rows: int = 1, devices: int = 1) -> "Denoising":
         """With the order and the rows that are taken for videos of so many windows (None: it is not known yet).
@@ -148,8 +158,23 @@ class Denoising:
             counts = [10 * places if count is None else count for count in windows]
             rows = order.widest(counts, meet, self.steps, most_rows)
         if self.windows.rows is None and devices > 1:
-            rows = max(rows or 1, devices // math.gcd(devices, len(self.guided().branches)))
+            schedule = self.schedule()
+            alone = any(not step.guided for step in schedule)  # some steps evaluate a single branch of each window
+            rows = max(rows or 1, devices // math.gcd(devices, 1 if alone else len(self.guided().branches)))
         return dataclasses.replace(self, order=chosen, windows=dataclasses.replace(self.windows, rows=rows or 1))
+
+    def schedule(self) -> "Schedule":
+        """What each step evaluates; empty where all of them evaluate everything. Raises Mistake for its cache."""
+        from stableavatar_jax.sampling.calibration import schedule
+
+        return schedule(self)
+
+    def branches_run(self) -> int:
+        """Evaluations of a window: branches that pass the transformer's blocks, over all steps."""
+        branches = len(self.guided().branches)
+        schedule = self.schedule()
+        run = sum(branches if step.guided else 1 for step in schedule if not step.skipped)
+        return run if schedule else self.steps * branches
 
     def guided(self) -> "Guidance":
         """The guidance chosen, as branches and coefficients."""

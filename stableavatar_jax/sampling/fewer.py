@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stableavatar_jax.diffusion.reuse import FEWEST
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.sampling.inputs import check_option
 
 Sampler = Literal["lightx2v", "self_forcing", "causvid", "rcm"]
 
@@ -51,13 +53,13 @@ class Fewer:
 
     def __post_init__(self):
         for name in ("guidance_from", "guidance_until", "cache_first"):
-            _check(name, value := getattr(self, name), 0 <= value <= 1, "a share of 0 to 1")
-        _check("cache_threshold", self.cache_threshold, 0 <= self.cache_threshold < math.inf, "0 or more")
-        _check("cache_most", self.cache_most, self.cache_most >= 1, "1 or more")
+            check_option(name, value := getattr(self, name), 0 <= value <= 1, "a share of 0 to 1")
+        check_option("cache_threshold", self.cache_threshold, 0 <= self.cache_threshold < math.inf, "0 or more")
+        check_option("cache_most", self.cache_most, self.cache_most >= 1, "1 or more")
         if self.guidance_from >= self.guidance_until:
             raise Mistake(
-                f"guidance_from is {self.guidance_from}, a share below guidance_until ({self.guidance_until}) is needed; "
-                "--guidance none has no guidance at all"
+                f"guidance_from is {self.guidance_from}, a share below guidance_until, {self.guidance_until}, is "
+                "needed; --guidance none has no guidance at all"
             )
         if self.guidance_reuse and self.guidance_until == 1:
             raise Mistake("guidance_reuse adds guidance after --guidance-until, which is 1; give a share such as 0.5")
@@ -75,12 +77,20 @@ class Fewer:
         """Whether new noise is added after each step."""
         return self.renoise if self.renoise is not None else bool(self.sampler and SAMPLERS[self.sampler][1])
 
+    def check(self, steps: int, solver: str, guidance: str) -> None:
+        """Raise Mistake for what cannot be with the other options of denoising."""
+        interval = (self.guidance_from, self.guidance_until) != (0, 1)
+        if guidance == "none" and (interval or self.guidance_reuse):
+            why = f"--sampler {self.sampler}" if self.sampler else "--guidance none"
+            raise Mistake(f"{why} has one branch alone: there is no guidance to reuse, or to leave out")
+        if self.cache and steps < FEWEST:
+            raise Mistake(f"a cache is worth nothing at 8 steps or fewer; {steps} are taken, {FEWEST} are needed")
+        if self.renoises and solver != "euler":
+            raise Mistake(f"renoise goes to the video that is predicted, and {solver} does not; take --solver euler")
+        if solver != "euler" and max(self.noise_levels, default=0) == 1:
+            raise Mistake(f"{solver} divides by 1 - s: --levels begin below 1, such as 0.999, or take --solver euler")
+
     @property
     def whole(self) -> bool:
         """Whether every step evaluates all branches of guidance."""
         return (self.guidance_from, self.guidance_until, self.cache) == (0, 1, None)
-
-
-def _check(name: str, value: object, good: bool, needed: str) -> None:
-    if not good:
-        raise Mistake(f"{name} is {value}, {needed} is needed")

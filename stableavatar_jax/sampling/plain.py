@@ -122,7 +122,9 @@ def _steps(
     size, plan = windows * config.stride, config.plan(config.padded(len(own)))
     count = math.ceil(plan.padded / size)
     divided = _divide(jnp.stack(own), count, batches, config.at_once)
-    owns = [Own(divided[p], np.zeros((batches, config.at_once), np.int32)) for p in range(count)]
+    rows = (batches, config.at_once)
+    seeds = np.full(rows, source.seed, np.uint32)
+    owns = [Own(divided[p], np.zeros(rows, np.int32), seeds) for p in range(count)]
     if state is None:
         z = _divide(source.noise(0, plan.padded), count, size)
         fresh = lambda: memory.begin(velocity, windows, (config.window, *z.shape[2:]))  # noqa: E731

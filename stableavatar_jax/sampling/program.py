@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.diffusion import solvers
+from stableavatar_jax.diffusion.flow import step_noise
 from stableavatar_jax.diffusion.fusion import fuse, fusion_weights
 from stableavatar_jax.diffusion.solvers import Solver
 from stableavatar_jax.diffusion.windows import WindowConfig
@@ -65,6 +66,8 @@ class Own(NamedTuple):
     """Their sound, as the velocity reads it."""
     video: Int[Array | np.ndarray, "R"]
     """Place of each window's video among those that `shared` was made of."""
+    seed: Int[Array | np.ndarray, "R"] | None = None
+    """Seed of each window's video, where steps add new noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,8 @@ class Source:
     """`sounds(first)`: the sound of each window from number `first` on, from left to right, as it comes."""
     windows: int | None = None
     """How many windows there are; None while a live sound goes on."""
+    seed: int = 0
+    """Of the new noise that steps add."""
     shared: Any = None
     """What its windows share. Several are joined to what the velocity takes."""
 
@@ -159,7 +164,14 @@ def make_program(velocity: Velocity, solver: Solver, config: WindowConfig, kind:
             tail, v = jax.vmap(fuse)(tail, v, share)
         else:
             tail, v = jax.lax.scan(lambda tail, row: fuse(tail, *row), tail, (v, share))
-        z, kept = solvers.step(solver, step, z[:, :stride], v, kept)
+        noise = None if solver.noise is None else _new_noise(own.seed, step, window * stride, z[:, :stride].shape[1:])
+        z, kept = solvers.step(solver, step, z[:, :stride], v, kept, noise)
         return z, kept, tail, memory, jnp.isfinite(v).all(range(1, v.ndim))
 
     return program
+
+
+def _new_noise(seed: Array, step: Array, start: Array, shape: tuple[int, ...]) -> Float[Array, "R S H W C"]:
+    """New noise of the frames that R windows step, by seed, step and frame."""
+    draw = lambda seed, step, start: step_noise(jax.random.key(seed), step, start, shape[0], shape[1:])  # noqa: E731
+    return jax.lax.optimization_barrier(jax.vmap(draw)(seed, step, start))  # the same bits in every program

@@ -204,7 +204,7 @@ def identity(config: SampleConfig) -> dict[str, Any]:
     groups = {name: value for name, value in to_json(config).items() if name not in ("several", "distributed")}
     plain = {name: value for name, value in _flat(groups).items() if name not in WITHOUT and value is not None}
     plain["latents"] = config.keeping.latents is not None  # where they go may change, but they are kept from the start
-    for name in ("image", "audio", "conditions", "decode_only"):
+    for name in ("image", "audio", "conditions", "decode_only", "cache"):
         if name in plain and Path(plain[name]).is_file():
             plain[name] = _hash(Path(plain[name]))
     plain["lora"] = [[_hash(path), scale] for path, scale in map(split_scale, plain.get("lora", []))]

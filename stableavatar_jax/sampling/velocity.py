@@ -40,7 +40,7 @@ class Shared(NamedTuple):
 
 
 def make_velocity(
-    dit: DiT, guidance: Guidance, mesh: Mesh | None = None, schedule: Schedule = (), *, reuse: bool = False
+    dit: DiT, guidance: Guidance, mesh: Mesh | None = None, schedule: Schedule = (), reuse: bool = False
 ) -> Velocity:
     """The guided velocity of R windows (`guided`); `shared` is a `Shared`, the sound of a window its slots `[F n D]`.
 
