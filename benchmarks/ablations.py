@@ -147,7 +147,7 @@ class Runner:
         begun = time.perf_counter()
         made = np.concatenate(list(frames(job, self.avatar(row, config))))
         windows, denoising = job.known.windows, config.denoising
-        cost = windows.count * denoising.steps * len(denoising.guided().branches)
+        cost = windows.count * denoising.branches_run()
         return judge(made, known, windows) | {"evaluations": cost, "wall": time.perf_counter() - begun}
 
     def avatar(self, row: Row, config: SampleConfig) -> Any:

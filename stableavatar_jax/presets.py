@@ -27,11 +27,14 @@ Flat = Annotated[T, tyro.conf.arg(name="")]
 def load_preset(preset: Path | str, cls: type[T] | None = None) -> T:
     """The `config` of a preset: `avatar_1b` is one of ours, anything with a folder or `.py` in it a file that is run.
 
-    With `cls`: a value of that class, or of the one field of that class in it. Raises Mistake.
+    With `cls`: a value of that class (or of one that it extends, whose fields it takes), or of the one field of that
+    class in it. Raises Mistake.
     """
     value = _config(preset)
     if cls is None or isinstance(value, cls):
         return value
+    if issubclass(cls, type(value)) and dataclasses.is_dataclass(value):
+        return cls(**{field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
     inner = [getattr(value, field.name) for field in fields if isinstance(getattr(value, field.name), cls)]
     if len(inner) != 1:

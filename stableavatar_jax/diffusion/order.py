@@ -8,8 +8,8 @@ and is at step s on place K s. What is needed does not grow with the video.
 
 import itertools
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -103,25 +103,29 @@ class Work:
         return self.evaluated / self.needed
 
 
-def work(windows: Iterable[int], reach: int, steps: int, rows: int) -> Work:
-    """The rows that videos of so many windows cost in the wavefront order, exactly."""
-    live, before_first = _diagonals(windows, reach, steps)
+def work(windows: Iterable[int], reach: int, steps: int, rows: int, kind: Sequence[Any] = ()) -> Work:
+    """The rows that videos of so many windows cost in the wavefront order, exactly; `kind` is that of each step, where
+    micro-batches have steps of one kind.
+    """
+    live, before_first = _diagonals(windows, reach, steps, kind)
     return Work(sum(live), rows * sum(math.ceil(each / rows) for each in live), before_first)
 
 
-def widest(windows: Iterable[int], reach: int, steps: int, most: int) -> int:
+def widest(windows: Iterable[int], reach: int, steps: int, most: int, kind: Sequence[Any] = ()) -> int:
     """The most rows of a micro-batch, up to `most`, that keep the waste of these videos within MOST_WASTE."""
-    live, _ = _diagonals(windows, reach, steps)
+    live, _ = _diagonals(windows, reach, steps, kind)
     waste = lambda rows: rows * sum(math.ceil(each / rows) for each in live) / sum(live)  # noqa: E731
     return next((rows for rows in range(min(most, steps), 1, -1) if waste(rows) <= MOST_WASTE), 1)
 
 
-def _diagonals(windows: Iterable[int], reach: int, steps: int) -> tuple[list[int], int]:
-    """Windows of each diagonal, and evaluations until the first stride of the first video is final."""
-    line, live, before_first = Line(reach, steps), [], 0
+def _diagonals(windows: Iterable[int], reach: int, steps: int, kind: Sequence[Any]) -> tuple[list[int], int]:
+    """Windows of each diagonal and kind, and evaluations until the first stride of the first video is final."""
+    line, before_first = Line(reach, steps), 0
+    live: list[int] = []
     for arrival in arrivals(map(range, windows), reach, steps):
         line.move(arrival.place)
-        live.append(sum(place.live for _, place in line.rows()))
+        kinds = Counter(kind[step] if kind else None for step, place in line.rows() if place.live)
+        live += kinds.values()
         if line.finished and line.finished[:2] == (0, 0):
             before_first = sum(live)
     return live, before_first

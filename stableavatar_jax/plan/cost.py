@@ -15,7 +15,8 @@ from stableavatar_jax.models.attention import KEY_CHUNK, QUERY_CHUNK
 from stableavatar_jax.models.audio_adapter import slot_indices
 from stableavatar_jax.models.avatar import PARTS, abstract_params, part
 from stableavatar_jax.models.config import AvatarConfig
-from stableavatar_jax.models.flops import attention_flops, decoder_flops, dit_flops
+from stableavatar_jax.models.flops import attention_flops, decoder_flops
+from stableavatar_jax.plan import kept
 from stableavatar_jax.plan.machine import Machine
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
 from stableavatar_jax.sampling.timeline import Timeline, timeline
@@ -50,6 +51,8 @@ class Plan:
     """Bytes of weights that each stage reads."""
     memory: dict[str, float]
     """Bytes each stage needs; the largest counts, as stages follow one another."""
+    remembered: float = 0.0
+    """Bytes of these that steps remember for later ones."""
 
 
 USABLE = 0.85
@@ -58,31 +61,29 @@ USABLE = 0.85
 
 def plan(config: SampleConfig, time: Timeline, devices: int = 1) -> Plan:
     """The cost of a video, its rows dealt to so many devices. Nothing is loaded or allocated."""
-    windows, steps = time.windows, config.denoising.steps
-    branches = config.denoising.guided().branches
-    audios = len({b.audio for b in branches} - {"dropped"})
+    windows, branches = time.windows, config.denoising.guided().branches
     frames = video_frames(windows.window)
     heard = config.model.wav2vec2.output_length(round(frames * SAMPLE_RATE / time.fps))
     slot = slot_indices(heard, windows.window, config.model.dit.adapter.context).shape[1]
     size = (windows.window, *config.frame.latent_size)
-    once = dit_flops(config.model.dit, size, branches=len(branches), audios=audios, slot=slot)
     sizes = _sizes(config.model)
     values = {name: sum(each) for name, each in sizes.items()}
     tokens = size[0] * size[1] * size[2] // math.prod(config.model.dit.patch)
-    evaluations = windows.count * steps * len(branches)
+    evaluations = windows.count * config.denoising.branches_run()
     row = config.model.dit.dim * jnp.dtype(config.weights.dtype).itemsize
     return Plan(
         time=time,
         evaluations=evaluations,
         operations={
             "encoding": _encoding(config, windows, heard, values),
-            "denoising": once * windows.count * steps,
+            "denoising": windows.count * kept.operations(config, slot),
             "decoding": _decoded(config) * windows.frames,
         },
         attention=attention_flops(config.model.dit, size) * evaluations,
         moved=float(PASSES * row * tokens * config.model.dit.layers * evaluations),
         weights=_weights(config, values),
         memory=_memory(config, time, len(branches), slot, sizes, devices),
+        remembered=kept.remembered(config, _held(config.denoising, windows)[1], devices),
     )
 
 
@@ -155,6 +156,7 @@ def _memory(
     latents = 4 * c.out_channels * rows * columns * held * (2 if config.denoising.solver == "euler" else 5)
     sound = heard * windows.window * slot * c.dim
     work = -(-config.denoising.windows.at_once // devices) * _row(config, tokens, branches)
+    work += kept.remembered(config, heard, devices)
     denoise = size * (weights["dit"] + keys + sound) + work + latents
     pixels = config.frame.height * config.frame.width
     # The decoder's cache and what it works on: 2 frames before each of its convolutions at full resolution.
@@ -207,7 +209,7 @@ def _order(denoising: Denoising, windows: WindowPlan) -> str:
     if denoising.order != "wavefront":
         return "plain: all windows of a step, then the next step; frames are made when the last step is done"
     meet, rows = reach(windows.window, windows.overlap), denoising.windows.at_once
-    cost = work([windows.count], meet, denoising.steps, rows)
+    cost = work([windows.count], meet, denoising.steps, rows, denoising.schedule())
     return (
         f"wavefront: every step on a window of its own, in memory that no length adds to; {count(rows, 'row')} at "
         f"once, {cost.waste:.3g} evaluated for each needed; the first frames after {cost.before_first} of them"
@@ -218,8 +220,7 @@ def describe(config: SampleConfig, cost: Plan, machine: Machine, *, live: bool =
     """The plan in words, with the time on a machine (`seconds`); of a `live` sound, the plan of a
     minute of it.
     """
-    time, frame, steps = cost.time, config.frame, config.denoising.steps
-    windows, branches = time.windows, len(config.denoising.guided().branches)
+    time, frame, windows = cost.time, config.frame, cost.time.windows
     each = seconds(config, cost, machine)
     lines = ["live      the sound comes while the video is made; the figures are those of a minute"] if live else []
     lines += [
@@ -232,14 +233,15 @@ def describe(config: SampleConfig, cost: Plan, machine: Machine, *, live: bool =
             f"windows   {windows.count} of {windows.window} latent frames, {windows.overlap} shared, "
             f"for {count(windows.frames, 'latent frame')}",
             f"work      {count(cost.evaluations, 'evaluation')} = {count(windows.count, 'window')} x "
-            f"{count(steps, 'step')} x {count(branches, 'branch')}, {cost.operations['denoising'] / 1e15:.3g} PFLOP",
+            f"{kept.told(config)}, {cost.operations['denoising'] / 1e15:.3g} PFLOP",
             f"order     {_order(config.denoising, windows)}",
         ]
     largest = max(memory, key=lambda name: memory[name])
     return "\n".join(
         [
             *lines,
-            f"memory    about {memory[largest] / 2**30:.1f} GiB ({largest})",
+            f"memory    about {memory[largest] / 2**30:.1f} GiB ({largest})"
+            + (f", {cost.remembered / 2**30:.2g} GiB of it kept for later steps" if cost.remembered else ""),
             f"time      about {duration(sum(each.values()))} on {machine.name} ({machine.told}): "
             + ", ".join(f"{stage} {duration(took)}" for stage, took in each.items())
             + "; nothing is compiled again that an earlier run of this size left",

@@ -59,6 +59,7 @@ def make(config: SampleConfig) -> None:
     from stableavatar_jax.encoding.conditions import save_conditions
     from stableavatar_jax.media import LiveSound
     from stableavatar_jax.plan import cost
+    from stableavatar_jax.plan.kept import check_room
     from stableavatar_jax.plan.machine import machine
     from stableavatar_jax.sampling.avatar import open_avatar
     from stableavatar_jax.sampling.deliver import deliver
@@ -77,6 +78,7 @@ def make(config: SampleConfig) -> None:
     if keeping.restart:
         discard(keeping.output)
     job = open_job(config)
+    avatar.check(job)
     if keeping.save_conditions:
         with Bars() as bars:
             save_conditions(keeping.save_conditions, avatar.conditions([job], bars, sound=True)[0], about(job))
@@ -88,6 +90,7 @@ def make(config: SampleConfig) -> None:
     check_written(config, time_planned.frames, time_planned.windows.frames)
     here = machine(jax.devices()[0], config.weights.dtype).times(avatar.devices)
     planned = cost.plan(config, time_planned, devices=avatar.devices)
+    check_room(config, planned.memory["transformer"], planned.remembered)
     print(cost.describe(config, planned, here, live=live), flush=True)
     print(avatar.told(config.denoising), flush=True)
     if config.several.dry_run:

@@ -17,9 +17,7 @@ from jax.sharding import Mesh
 from stableavatar_jax import media
 from stableavatar_jax.checkpoint import Parts, check_params
 from stableavatar_jax.config import read_config
-from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import frame_noise
-from stableavatar_jax.diffusion.reuse import Schedule
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.encoding.encoders import Encoders, SoundEncoder
 from stableavatar_jax.encoding.stream import window_sounds
@@ -33,13 +31,12 @@ from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.sampling import calibration
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
 from stableavatar_jax.sampling.decode import decode
+from stableavatar_jax.sampling.denoiser import denoiser
 from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.sampling.paths import MAKE_ONE
-from stableavatar_jax.sampling.plain import make_plain
 from stableavatar_jax.sampling.program import Block, Order, Source
 from stableavatar_jax.sampling.progress import Encoding, Finished, State, Tell, silent
-from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
-from stableavatar_jax.sampling.wavefront import make_wavefront
+from stableavatar_jax.sampling.velocity import share, slots
 from stableavatar_jax.shapes import Float, UInt8
 from stableavatar_jax.sharding import rows_at_once, sampling_mesh, told
 from stableavatar_jax.words import count
@@ -73,6 +70,7 @@ class Avatar:
         `loras` are trees and scales, merged into the transformer; it runs on the devices of a mesh, where one is given.
         """
         self.mesh = mesh
+        self.denoiser: Callable[..., Order] = denoiser
         self.model, self.dtype, self.attention, self.loras = model, dtype, attention, tuple(loras)
         self.parts = Parts(model, directory, seed=seed, keep=keep)
         self.transformer: tuple[DiT, Any] | None = None
@@ -134,7 +132,7 @@ class Avatar:
         self.check(jobs[0])
         dit, params = self._load_transformer()
         sources = [self._source(*each, dit, params) for each in zip(jobs, conditions, features, strict=True)]
-        blocks = denoiser(dit, denoising, denoising.schedule(), self.mesh)(sources, tell, state)
+        blocks = self.denoiser(dit, denoising, denoising.schedule(), self.mesh)(sources, tell, state)
         del conditions, encode, features, params, sources  # what is no longer needed goes while latents are decoded
         for video, start, z in blocks:
             time = jobs[video].timeline  # of a live sound it is known by the time that the last window is finished
@@ -247,13 +245,3 @@ def _features(job: Job, audio: Float[np.ndarray, "windows A V"] | None, encode: 
 
 def _kept(features: list[Float[np.ndarray, "A V"]]) -> Features:
     return lambda first: iter(features[first:])
-
-
-@functools.lru_cache(maxsize=16)
-def denoiser(dit: DiT, denoising: Denoising, schedule: Schedule = (), mesh: Mesh | None = None) -> Order:
-    """The denoising loop for a transformer and a settled way of denoising, compiled when first called."""
-    way, fewer = denoising, denoising.fewer
-    solver = solvers.solver(way.solver, way.steps, way.shift, levels=fewer.noise_levels, renoise=fewer.renoises)
-    make = {"plain": make_plain, "wavefront": make_wavefront}[denoising.order]
-    velocity = make_velocity(dit, denoising.guided(), mesh, schedule, fewer.guidance_reuse)
-    return make(velocity, solver, denoising.windows, dit.compute.platform, join)

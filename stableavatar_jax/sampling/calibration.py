@@ -67,11 +67,14 @@ def about(denoising: "Denoising", frame: "Frame") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def check(denoising: "Denoising", frame: "Frame", weights: str) -> None:
-    """Raise Mistake, by name, where a cache was measured for something else; `weights` is their `fingerprint`."""
+def check(denoising: "Denoising", frame: "Frame", weights: str | None = None) -> None:
+    """Raise Mistake, by name, where a cache was measured for something else; `weights` is their `fingerprint`, where it
+    is known.
+    """
     if (path := denoising.fewer.cache) is None:
         return
-    have, want = read_calibration(path).valid_for, about(denoising, frame) | {"weights": weights}
+    have, want = read_calibration(path).valid_for, about(denoising, frame)
+    want |= {"weights": weights} if weights else {}
     for name in [name for name in want if have.get(name) != want[name]]:
         if name == "weights":
             raise Mistake(f"{path}: it was calibrated for other weights; calibrate these")

@@ -156,7 +156,7 @@ class Denoising:
         rows = self.windows.rows
         if rows is None and chosen == "wavefront":
             counts = [10 * places if count is None else count for count in windows]
-            rows = order.widest(counts, meet, self.steps, most_rows)
+            rows = order.widest(counts, meet, self.steps, most_rows, self.schedule())
         if self.windows.rows is None and devices > 1:
             schedule = self.schedule()
             alone = any(not step.guided for step in schedule)  # some steps evaluate a single branch of each window

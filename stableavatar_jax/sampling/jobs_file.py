@@ -33,7 +33,7 @@ OF_ALL = [
 ]
 """Options of the whole list: weights are loaded once."""
 REFUSED = {
-    **{name: "is of the whole list; give it on the command line" for name in (*OF_ALL, "restart", "config")},
+    **{name: "is of the whole list; give it on the command line" for name in (*OF_ALL, "restart", "config", "cache")},
     "save_conditions": "makes no video; give it to a run of its own",
 }
 SUMMARY = "summary.jsonl"

@@ -16,6 +16,8 @@ from stableavatar_jax.diffusion import order
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import IMAGE_TOKENS
 from stableavatar_jax.plan import cost
+from stableavatar_jax.plan.kept import check_room
+from stableavatar_jax.sampling.calibration import check
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
 from stableavatar_jax.sampling.job import open_job
 from stableavatar_jax.sampling.jobs_file import Listed
@@ -56,8 +58,7 @@ class Planned:
     @property
     def evaluations(self) -> int:
         """Passes of the transformer."""
-        denoising = self.job.config.denoising
-        return self.known.windows.count * denoising.steps * len(denoising.guided().branches)
+        return self.known.windows.count * self.job.config.denoising.branches_run()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +76,7 @@ class Group:
         windows, denoising = [each.known.windows.count for each in self.jobs], self.denoising
         if denoising.order == "wavefront":
             meet = order.reach(denoising.windows.window, denoising.windows.overlap)
-            made = order.work(windows, meet, denoising.steps, denoising.windows.at_once)
+            made = order.work(windows, meet, denoising.steps, denoising.windows.at_once, denoising.schedule())
             return made.evaluated, made.needed
         rows = denoising.windows.at_once
         filled = sum(rows * math.ceil(each / rows) for each in windows)
@@ -95,6 +96,10 @@ def look(job: Listed) -> Planned:
         time = open_job(job.config).known
         if job.output.parent.is_dir():
             check_written(job.config, time.frames, time.windows.frames)
+        check(job.config.denoising, job.config.frame)
+        way = dataclasses.replace(job.config, denoising=job.config.denoising.settled(time.windows.count))
+        planned = cost.plan(way, time)
+        check_room(way, planned.memory["transformer"], planned.remembered)
         return Planned(job=job, options=options, time=time)
     except Exception as error:  # whatever it is, it stops no other video
         return Planned(job=job, options=options, fault=error)

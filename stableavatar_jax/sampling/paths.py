@@ -29,7 +29,7 @@ def check_given(config: SampleConfig) -> None:
             "--preview shows what noise becomes, in the colours of --image; it needs one, and goes with neither "
             "--decode-only nor --save-conditions"
         )
-    for path in (inputs.image, inputs.audio, inputs.conditions, inputs.decode_only):
+    for path in (inputs.image, inputs.audio, inputs.conditions, inputs.decode_only, config.denoising.fewer.cache):
         if path is not None and not is_live(path):
             check_file(path)
 
@@ -123,4 +123,5 @@ def _read(config: SampleConfig) -> list[Path | None]:
     names = ("config.json", "sampling.json", "tokenizer.json", *parts)
     model = [folder / name for name in names] if folder else []
     loras = [split_scale(option)[0] for option in config.weights.lora]
-    return [inputs.image, inputs.audio, inputs.conditions, inputs.decode_only, *loras, *model]
+    cache = config.denoising.fewer.cache
+    return [inputs.image, inputs.audio, inputs.conditions, inputs.decode_only, cache, *loras, *model]

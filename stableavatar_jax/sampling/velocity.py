@@ -1,5 +1,6 @@
 """The guided velocity of a window: the branches of guidance folded into rows of the transformer's batch."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -46,20 +47,21 @@ def make_velocity(
 
     On a mesh the branches of all windows are dealt to the devices, which need nothing of one another.
     """
-    velocity = guided(network(dit, mesh), guidance, schedule, reuse=reuse)
-    return velocity if mesh is None else Velocity(tuple(_on(mesh, kind) for kind in velocity.kinds), velocity.kind,
-                                                  velocity.init)  # fmt: skip
+    return on(mesh, guided(network(dit, mesh), guidance, schedule, reuse=reuse))
 
 
-def _on(mesh: Mesh, apply: Apply) -> Apply:
-    """An evaluation on a mesh; every device has the whole velocity."""
+def on(mesh: Mesh | None, velocity: Velocity) -> Velocity:
+    """A velocity on a mesh; every device has the whole of it."""
+    if mesh is None:
+        return velocity
 
-    def on_mesh(shared: Any, own: Any, z: Array, t: Array, memory: Any) -> tuple[Array, Any]:
+    def on_mesh(apply: Apply, shared: Any, own: Any, z: Array, t: Array, memory: Any) -> tuple[Array, Any]:
         with traced_for(mesh):
             v, memory = apply(shared, own, z, t, memory)
             return jax.lax.with_sharding_constraint(v, jax.P()), memory
 
-    return on_mesh
+    kinds = tuple(functools.partial(on_mesh, apply) for apply in velocity.kinds)
+    return dataclasses.replace(velocity, kinds=kinds)
 
 
 def network(dit: DiT, mesh: Mesh | None = None) -> Network:

@@ -12,7 +12,7 @@ from stableavatar_jax.evaluation.video import talk
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.media import Samples
 from stableavatar_jax.models.avatar import part
-from stableavatar_jax.sampling import avatar as avatars
+from stableavatar_jax.sampling import denoiser as denoisers
 from stableavatar_jax.sampling.__main__ import main
 from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.config import Denoising, Frame, change
@@ -35,10 +35,10 @@ SAMPLES = np.zeros(4000, np.float32)
 @pytest.fixture
 def broken(monkeypatch):
     """A transformer whose velocity is not finite; its loops are compiled for it alone."""
-    avatars.denoiser.cache_clear()
-    monkeypatch.setattr(avatars, "make_velocity", lambda *_: without_memory(lambda shared, own, z, t: z * np.nan))
+    denoisers.denoiser.cache_clear()
+    monkeypatch.setattr(denoisers, "make_velocity", lambda *_: without_memory(lambda shared, own, z, t: z * np.nan))
     yield
-    avatars.denoiser.cache_clear()
+    denoisers.denoiser.cache_clear()
 
 
 @pytest.fixture
