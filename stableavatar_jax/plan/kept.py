@@ -31,7 +31,7 @@ def operations(config: SampleConfig, slot: int) -> float:
     return sum(each[step] for step in steps)
 
 
-def remembered(config: SampleConfig, windows: int, devices: int = 1) -> int:
+def remembered(config: SampleConfig, windows: int, devices: int = 1) -> float:
     """Bytes on a device that the velocity remembers of so many windows."""
     denoising, c = config.denoising, config.model.dit
     schedule = denoising.schedule()
@@ -42,7 +42,7 @@ def remembered(config: SampleConfig, windows: int, devices: int = 1) -> int:
         each += tokens * len(denoising.guided().branches) // devices
     if denoising.fewer.guidance_reuse and any(not step.guided for step in schedule):
         each += 4 * latents * c.out_channels
-    return windows * each
+    return float(windows * each)
 
 
 def told(config: SampleConfig) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -63,7 +64,7 @@ class Fewer:
             )
         if self.guidance_reuse and self.guidance_until == 1:
             raise Mistake("guidance_reuse adds guidance after --guidance-until, which is 1; give a share such as 0.5")
-        falling = all(a > b for a, b in zip(self.levels, [*self.levels[1:], 0.0], strict=True))
+        falling = all(a > b for a, b in pairwise([*self.levels, 0.0]))
         if not falling or max(self.levels, default=1) > 1:
             raise Mistake(f"levels are {', '.join(map(str, self.levels))}; they fall from 1 or less and stay above 0")
 
