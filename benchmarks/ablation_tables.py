@@ -17,6 +17,8 @@ class Row:
     """Options of `sample.py`."""
     adapter: Ablation | None = None
     """The audio adapter of a model trained for this row; None: the shipped model."""
+    cache: bool = False
+    """Whether a step cache is measured for this row, and used."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,22 @@ def native(w1: float, w2: float) -> Row:
 def cfg(text: float, audio: float) -> Row:
     """Classifier-free guidance of these scales."""
     return Row({"guidance": "cfg", "text_scale": text, "audio_scale": audio})
+
+
+HALF = {"guidance_until": 0.5, "guidance_reuse": True}
+
+
+def fewer(steps: int, w2: float) -> dict[str, Row]:
+    """Ways of evaluating less at so many steps with audio-native guidance."""
+    base = {"guidance": "audio_native", "steps": steps, "w1": 0.5, "w2": w2}
+    told = f"{steps} steps x {3 if w2 else 2}"
+    return {
+        f"{told}, full": Row(base),
+        f"{told}, reuse": Row(base | HALF),
+        f"{told}, cache": Row(base, cache=True),
+        f"{told}, both": Row(base | HALF, cache=True),
+        f"{told}, both, K 4": Row(base | HALF | {"cache_most": 4}, cache=True),
+    }
 
 
 WITHOUT = Row({"guidance": "none"})
@@ -97,6 +115,11 @@ TABLES = {
     ),
     "overlap": Table(
         "Latent frames that windows share, of 9", {f"overlap {n}": Row({"overlap": n}) for n in (3, 0, 2, 4, 6)}
+    ),
+    "fewer": Table(
+        "Fewer evaluations: guidance kept after half of the steps, blocks left out (MagCache)",
+        fewer(16, 0.0) | fewer(50, 0.5),
+        shown=("r", "lag", "colour_drift", "sharpness_kept", "evaluations", "wall"),
     ),
     "steps": Table("Denoising steps", {f"{n} steps": Row({"steps": n}) for n in (16, 4, 8, 32)}),
     "solver": Table(

@@ -18,12 +18,15 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from benchmarks.ablation_caches import with_cache
 from benchmarks.ablation_tables import TABLES, Row
 from stableavatar_jax import commands
+from stableavatar_jax.config import to_json
 from stableavatar_jax.errors import Mistake, need
 from stableavatar_jax.frames import latent_frames
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import Denoising, SampleConfig, change
+from stableavatar_jax.sampling.fewer import Fewer
 from stableavatar_jax.whole import check_folder, whole
 
 CELLS = "cells.jsonl"
@@ -43,7 +46,7 @@ class Ablations:
     """
 
     table: Annotated[str, tyro.conf.Positional]
-    """Number of the paper's table (3, 4, 5, 6 or 8), or a sweep: scales, overlap, steps or solver."""
+    """Number of the paper's table (3, 4, 5, 6 or 8), or a sweep: scales, overlap, steps, solver or fewer."""
     characters: tuple[int, ...] = (0, 1, 2)
     """Held-out characters of the cartoon world."""
     takes: tuple[int, ...] = (0,)
@@ -122,6 +125,7 @@ class Runner:
                 for seed in c.seeds:
                     for name, row in self.rows.items():
                         told = decisive(change(self.sample(), **row.options).denoising)
+                        told |= {"cache": True} if row.cache else {}
                         trained = [c.train_steps, str(c.records)] if row.adapter else None
                         yield name, row, {
                             "preset": c.preset, "adapter": row.adapter, "trained": trained, "denoising": told,
@@ -139,13 +143,16 @@ class Runner:
         from stableavatar_jax.sampling.video import frames
 
         config = change(self.sample(), **row.options)
+        avatar = self.avatar(row, config)
+        if row.cache:
+            config = with_cache(self.config.output / "caches", avatar, config)
         known = self.known(key["character"], key["take"])
         job = Job(
             picture=known.picture, sound=Samples(known.clip.samples), prompt=config.inputs.prompt, seed=key["seed"],
             negative_prompt=config.inputs.negative_prompt, frame=config.frame, denoising=config.denoising,
         )
         begun = time.perf_counter()
-        made = np.concatenate(list(frames(job, self.avatar(row, config))))
+        made = np.concatenate(list(frames(job, avatar)))
         windows, denoising = job.known.windows, config.denoising
         cost = windows.count * denoising.branches_run()
         return judge(made, known, windows) | {"evaluations": cost, "wall": time.perf_counter() - begun}
@@ -220,7 +227,10 @@ def decisive(denoising: Denoising) -> dict[str, Any]:
     ]
     windows = denoising.windows
     joined = ["window", "overlap", *(["fusion", "first_fused_step"] if windows.overlap else [])]
-    return {name: getattr(denoising, name) for name in names} | {name: getattr(windows, name) for name in joined}
+    usual = to_json(Fewer())
+    fewer = {name: value for name, value in to_json(denoising.fewer).items() if value != usual[name]}
+    told = {name: getattr(denoising, name) for name in names} | {name: getattr(windows, name) for name in joined}
+    return told | fewer
 
 
 def as_text(key: Mapping[str, Any]) -> str:

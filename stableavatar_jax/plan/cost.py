@@ -155,7 +155,7 @@ def _memory(
     held, heard = _held(config.denoising, windows)
     latents = 4 * c.out_channels * rows * columns * held * (2 if config.denoising.solver == "euler" else 5)
     sound = heard * windows.window * slot * c.dim
-    work = -(-config.denoising.windows.at_once // devices) * _row(config, tokens, branches)
+    work: float = -(-config.denoising.windows.at_once // devices) * _row(config, tokens, branches)
     work += kept.remembered(config, heard, devices)
     denoise = size * (weights["dit"] + keys + sound) + work + latents
     pixels = config.frame.height * config.frame.width

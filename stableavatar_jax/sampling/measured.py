@@ -84,7 +84,7 @@ def calibrated(
     avatar: Avatar, job: Job, recordings: Sequence[Path], seconds: float, tell: Tell = silent
 ) -> Calibration:
     """The calibration of an avatar on the beginnings of recordings, each with the job's picture and all branches of its
-    guidance at every step. The avatar is good for nothing else afterwards.
+    guidance at every step.
     """
     every = dataclasses.replace(
         job.denoising.fewer, cache=None, guidance_from=0.0, guidance_until=1.0, guidance_reuse=False
@@ -96,11 +96,14 @@ def calibrated(
         velocity = on(avatar.mesh, measured(network(dit, avatar.mesh), guidance, way.steps))
         return make_plain(velocity, solver_of(settled), settled.windows, dit.compute.platform, join)
 
-    avatar.denoiser = denoiser
+    usual, avatar.denoiser = avatar.denoiser, denoiser
     found = []
-    for path in recordings:
-        sound = media.Samples(media.read_sound(path)[: round(seconds * SAMPLE_RATE)])
-        found.append(measure(avatar, dataclasses.replace(job, sound=sound, denoising=way), tell))
+    try:
+        for path in recordings:
+            sound = media.Samples(media.read_sound(path)[: round(seconds * SAMPLE_RATE)])
+            found.append(measure(avatar, dataclasses.replace(job, sound=sound, denoising=way), tell))
+    finally:
+        avatar.denoiser = usual
     ratios = np.concatenate(found).mean(0, dtype=np.float64)
     return Calibration(
         valid_for=about(way, job.frame) | {"weights": avatar.fingerprint},

@@ -11,10 +11,12 @@ import numpy as np
 from stableavatar_jax.configs import tiny
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.guidance import audio_native
+from stableavatar_jax.diffusion.reuse import Step
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.avatar import boxed_params, part
+from stableavatar_jax.sampling import memory
 from stableavatar_jax.sampling.plain import make_plain
 from stableavatar_jax.sampling.program import Own, Source
 from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
@@ -33,8 +35,16 @@ WINDOWS, SIZE, STEPS, GUIDANCE = 5, (6, 6), 2, audio_native(3.0, 1.0)
 WINDOW = WindowConfig(window=4, overlap=2, rows=2)
 
 
-def video(mesh: jax.sharding.Mesh | None, order: str) -> tuple[np.ndarray, list[str]]:
-    """Latents of a video, and what the blocks move in an evaluation of two windows."""
+SCHEDULE = (Step(), Step(guided=False, skipped=True))
+"""Of steps that keep guidance, and leave the blocks out."""
+
+
+def video(
+    mesh: jax.sharding.Mesh | None, order: str, schedule: tuple[Step, ...] = ()
+) -> tuple[np.ndarray, list[str], float]:
+    """Latents of a video, what the blocks move in an evaluation of two windows, and the share of what is remembered
+    that a device holds.
+    """
     dit, rng, c = part(MODEL, "dit"), np.random.default_rng(0), MODEL.dit
     normal = lambda *shape: rng.standard_normal(shape, np.float32)  # noqa: E731
     conditions = Conditions(
@@ -50,14 +60,16 @@ def video(mesh: jax.sharding.Mesh | None, order: str) -> tuple[np.ndarray, list[
         noise=lambda start, count: jax.numpy.asarray(noise[start : start + count]), windows=WINDOWS, shared=shared,
         sounds=lambda first: iter(sounds[first:]),
     )  # fmt: skip
-    velocity = make_velocity(dit, GUIDANCE, mesh)
+    velocity = make_velocity(dit, GUIDANCE, mesh, schedule, bool(schedule))
     make = {"plain": make_plain, "wavefront": make_wavefront}[order]
     blocks = make(velocity, solvers.solver("euler", STEPS, 5.0), WINDOW, "cpu", join)([source])
     own = Own(jax.numpy.stack(sounds[:2]), np.zeros(2, np.int32))
     run = jax.jit(velocity).lower(shared, own, noise[:8].reshape(2, 4, *SIZE, 16), np.float32([900, 300]))
     lines = run.compile().as_text().splitlines() if mesh else []
     within = "\n".join(line for line in lines if "run_blocks" in line)
-    return np.concatenate([block.z for block in blocks]), moves(within)
+    leaves = jax.tree.leaves(memory.begin(velocity, 3, (4, *SIZE, 16)))
+    held = sum(leaf.addressable_shards[0].data.size for leaf in leaves) / max(1, sum(leaf.size for leaf in leaves))
+    return np.concatenate([block.z for block in blocks]), moves(within), held
 
 
 def main(output: Path) -> None:
@@ -65,10 +77,14 @@ def main(output: Path) -> None:
     alone = video(None, "plain")[0]
     for name, config in MESHES.items():
         for order in ("plain", "wavefront") if name == "rows" else ("plain",):
-            made, moved = video(make_mesh(config, heads=MODEL.dit.heads), order)
+            made, moved, _ = video(make_mesh(config, heads=MODEL.dit.heads), order)
             length = min(len(made), len(alone))
             apart = np.linalg.norm(made[:length] - alone[:length]) / np.linalg.norm(alone[:length])
             found[f"{name}, {order}"] = {"worst": float(apart), "moves": moved}
+    alone = video(None, "plain", SCHEDULE)[0]
+    made, _, held = video(make_mesh(MESHES["rows"], heads=MODEL.dit.heads), "wavefront", SCHEDULE)
+    apart = np.linalg.norm(made[: len(alone)] - alone) / np.linalg.norm(alone)
+    found["rows, remembered"] = {"worst": float(apart), "held": held}
     output.write_text(json.dumps(found))
 
 
