@@ -12,6 +12,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.compute import Remat
 from stableavatar_jax.plan.topology import alone, parse
+from stableavatar_jax.plan.ways import Ways
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.training.parts.config import Selection, TrainConfig
 
@@ -115,7 +116,7 @@ class Sample:
             plan.write(self.json)
 
 
-COMMANDS = {"train": Train, "sample": Sample}
+COMMANDS = {"train": Train, "sample": Sample, "fewer": Ways}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
