@@ -83,7 +83,8 @@ def main(output: Path) -> None:
             found[f"{name}, {order}"] = {"worst": float(apart), "moves": moved}
     alone = video(None, "plain", SCHEDULE)[0]
     made, _, held = video(make_mesh(MESHES["rows"], heads=MODEL.dit.heads), "wavefront", SCHEDULE)
-    apart = np.linalg.norm(made[: len(alone)] - alone) / np.linalg.norm(alone)
+    length = min(len(made), len(alone))
+    apart = np.linalg.norm(made[:length] - alone[:length]) / np.linalg.norm(alone[:length])
     found["rows, remembered"] = {"worst": float(apart), "held": held}
     output.write_text(json.dumps(found))
 
