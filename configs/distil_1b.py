@@ -15,6 +15,6 @@ from stableavatar_jax.training.parts.distil_config import DistilConfig
 from .models import avatar_1b
 
 config = DistilConfig(
-    model=avatar_1b, train="lora", lora=LoRAConfig(rank=128, alpha=128.0), batch=8,
+    model=avatar_1b, train="lora_alone", lora=LoRAConfig(rank=128, alpha=128.0), batch=8,
     optimizer=OptimizerConfig(learning_rate=1e-4, weight_decay=0.0, clip=(1.0, 1.0), clip_spikes=False, ema=0.999),
 )  # fmt: skip

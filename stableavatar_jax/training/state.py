@@ -27,10 +27,11 @@ SELECTIONS: dict[str, Callable[[str], bool]] = {
     "release": lambda path: path.startswith(("params/blocks/", "params/audio_adapter/")),
     "adapter": lambda path: "audio" in path,
     "lora": lambda path: "audio" in path or path.startswith("lora/") and not path.endswith("/scale"),
+    "lora_alone": lambda path: path.startswith("lora/") and not path.endswith("/scale"),
     "all": lambda path: True,
 }
 """Which variables are trained, by path (`params/blocks/ffn/up/kernel`): attention and adapter; every block and the
-adapter; the audio modules (adapter, audio keys and values); LoRA and the audio modules; all."""
+adapter; the audio modules (adapter, audio keys and values); LoRA and the audio modules; LoRA alone; all."""
 
 
 @flax.struct.dataclass
@@ -79,7 +80,7 @@ def begin(
     A fresh LoRA is drawn from the seed where the selection asks for one. Runs under `jit` and `eval_shape`.
     """
     variables = {"params": params}
-    if selection == "lora":
+    if selection in ("lora", "lora_alone"):
         variables["lora"] = loras.init(jax.random.key(seed), params, lora)
     trained, frozen = divide(variables, selection)
     return first_state(trained, jax.tree.map(lambda x: x.astype(dtype), frozen), optimizer)

@@ -156,6 +156,12 @@ def test_a_lora_learns_and_its_base_stays(run, tmp_path, capsys):
     assert "dit of step 30" in capsys.readouterr().out and (output / "lora.safetensors").is_file()
 
 
+def test_a_lora_alone_needs_no_second_teacher():
+    state = distil.prepare(config(train="lora_alone")).abstract
+    assert set(state.params) == {"lora"} and set(state.frozen) == {"lora", "params"}
+    assert teacher_of(state.frozen) == state.frozen["params"]
+
+
 def test_two_halves_equal_the_whole(run, tmp_path):
     whole = learn(tmp_path / "whole", run, steps=4, checkpoint_every=2)
     learn(tmp_path / "halves", run, steps=2, checkpoint_every=2)

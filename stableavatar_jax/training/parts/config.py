@@ -12,7 +12,7 @@ from stableavatar_jax.models.compute import Attention, Remat
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.training.config import OptimizerConfig, RunConfig, Told, ValidationConfig
 
-Selection = Literal["paper", "release", "adapter", "lora", "all"]
+Selection = Literal["paper", "release", "adapter", "lora", "lora_alone", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ class TrainConfig(RunConfig):
     """Whether masks that `clips` miss end the run, or the whole picture is taken for face and lips."""
     train: Selection = "release"
     """What is trained: `paper` the attention and the adapter, `release` every block and the adapter, `adapter` the
-    adapter and the blocks' keys and values for audio, `lora` a LoRA and these, `all` everything."""
+    adapter and the blocks' keys and values for audio, `lora` a LoRA and these, `lora_alone` a LoRA and
+    nothing else, `all` everything."""
     step: StepConfig = field(default_factory=StepConfig)
     """What a step draws and minimises."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)

@@ -96,7 +96,8 @@ def begin_student(weights: dict[str, Any], config: DistilConfig) -> TrainState:
     state = begin(weights["dit"], config.train, config.optimizer, config.lora, seed=config.seed, dtype=config.dtype)
     frozen = {name: leaf for name, leaf in weights.items() if name == NEGATIVE}
     # A copy where the dtype is the same too: the student's weights are given away at every step.
-    frozen[TEACHER] = jax.tree.map(lambda x: jnp.array(x, config.dtype), state.params.get("params", {}))
+    if trained := state.params.get("params"):
+        frozen[TEACHER] = jax.tree.map(lambda x: jnp.array(x, config.dtype), trained)
     return dataclasses.replace(state, frozen=state.frozen | frozen)
 
 

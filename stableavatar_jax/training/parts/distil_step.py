@@ -48,7 +48,7 @@ def student_of(params: Tree, frozen: Mapping[str, Any]) -> Tree:
 
 def teacher_of(frozen: Mapping[str, Any]) -> Tree:
     """The teacher's params: of what the student does not train there is one copy for both."""
-    return join(frozen.get("params", {}), frozen[TEACHER])
+    return join(frozen.get("params", {}), frozen.get(TEACHER, {}))
 
 
 def levels_below(s: Float[Array, "B"], student: StudentConfig, shift: float) -> Float[Array, "n B"]:
