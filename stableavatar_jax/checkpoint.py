@@ -126,9 +126,15 @@ def load_part(
 class Parts:
     """The networks of a model, each loaded when it is asked for: the one place that loads them, and lets them go."""
 
-    def __init__(self, model: AvatarConfig, directory: Path | None = None, *, seed: int = 0, keep: bool = False):
-        """`keep` holds what was loaded for the next call; without it nothing here refers to weights given out."""
-        self.model, self.directory, self.seed, self.keep = model, directory, seed, keep
+    def __init__(
+        self, model: AvatarConfig, directory: Path | None = None, *, seed: int = 0, keep: bool = False,
+        transformer: Path | None = None,
+    ):  # fmt: skip
+        """`keep` holds what was loaded for the next call; without it nothing here refers to weights given out.
+
+        `transformer` is the model directory of the transformer, where that is not the one of all other parts.
+        """
+        self.model, self.directory, self.seed, self.keep, self.transformer = model, directory, seed, keep, transformer
         self._kept: dict[tuple[str, str], tuple[Any, Tree]] = {}
 
     def load(
@@ -139,8 +145,9 @@ class Parts:
         if (name, dtype) in self._kept:
             return self._kept[name, dtype]
         with startup.weights():
+            directory = self.transformer if self.transformer and name == "dit" else self.directory
             loaded = load_part(
-                self.directory, self.model, name, dtype=dtype, attention=attention, seed=self.seed, mesh=mesh
+                directory, self.model, name, dtype=dtype, attention=attention, seed=self.seed, mesh=mesh
             )
             jax.block_until_ready(loaded[1])
         if self.keep if keep is None else keep:

@@ -12,9 +12,12 @@ from jax.sharding import SingleDeviceSharding
 from numpy.testing import assert_array_equal
 
 from stableavatar_jax import checkpoint, whole
-from stableavatar_jax.checkpoint import check_params, iterate_params, load_params, save_params, saved_params
+from stableavatar_jax.checkpoint import Parts, check_params, iterate_params, load_params, save_params, saved_params
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.models.avatar import part
 from stableavatar_jax.trees import flatten
+from tests.params import random_params
+from tests.training.tiny import MODEL
 
 
 def tree():
@@ -151,3 +154,15 @@ def test_a_full_disk_is_one_line(tmp_path, caplog, capfd):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == [] and not caplog.records and capfd.readouterr() == ("", "")
+
+
+def test_a_transformer_of_another_directory(tmp_path):
+    """It alone; all other parts stay the first directory's."""
+    dit, params = part(MODEL, "dit"), random_params(part(MODEL, "dit"))
+    encoder = random_params(part(MODEL, "umt5"))
+    save_params(tmp_path / "student" / "dit", params)
+    save_params(tmp_path / "model" / "umt5", encoder)
+    parts = Parts(MODEL, tmp_path / "model", transformer=tmp_path / "student")
+    assert_equal(parts.load("dit")[1], params)
+    assert parts.load("dit")[0].config == dit.config
+    assert_equal(parts.load("umt5")[1], encoder)

@@ -1,6 +1,7 @@
 """The command that makes a talking video: `python sample.py`, or `stableavatar-sample` where it is installed."""
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -26,9 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def defaults(argv: Sequence[str]) -> SampleConfig | None:
-    """The defaults that a checkpoint on the command line brings along; a preset takes their place."""
-    folder = peek(argv, "--checkpoint")
-    return with_defaults(SampleConfig(), Path(folder)) if folder else None
+    """The defaults that a checkpoint on the command line brings along, and a transformer of another model directory
+    before it; a preset takes their place."""
+    folders = [Path(folder) for option in ("--checkpoint", "--transformer") if (folder := peek(argv, option))]
+    return functools.reduce(with_defaults, folders, SampleConfig()) if folders else None
 
 
 def run(config: SampleConfig) -> int:

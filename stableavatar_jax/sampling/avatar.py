@@ -64,15 +64,17 @@ class Avatar:
         seed: int = 0,
         keep: bool = False,
         mesh: Mesh | None = None,
+        transformer: Path | None = None,
     ):
-        """Weights come from a model directory; without one they are drawn from the seed.
+        """Weights come from a model directory, the transformer's from that of `transformer` where it is given; without
+        one they are drawn from the seed.
 
         `loras` are trees and scales, merged into the transformer; it runs on the devices of a mesh, where one is given.
         """
         self.mesh = mesh
         self.denoiser: Callable[..., Order] = denoiser
         self.model, self.dtype, self.attention, self.loras = model, dtype, attention, tuple(loras)
-        self.parts = Parts(model, directory, seed=seed, keep=keep)
+        self.parts = Parts(model, directory, seed=seed, keep=keep, transformer=transformer)
         self.transformer: tuple[DiT, Any] | None = None
         """The transformer and its weights, where they are not the directory's."""
 
@@ -214,7 +216,8 @@ def open_avatar(config: SampleConfig, loras: Sequence[tuple[Path, Any, float]] =
     if weights.checkpoint is not None:
         model = read_config(weights.checkpoint, AvatarConfig)
         for name in config.parts:
-            check_params(weights.checkpoint / name, abstract_params(part(model, name)))
+            folder = weights.transformer if weights.transformer and name == "dit" else weights.checkpoint
+            check_params(folder / name, abstract_params(part(model, name)))
     for path, tree, _ in loras:
         try:
             jax.eval_shape(lora.merge, abstract_params(part(model, "dit")), tree)
@@ -227,7 +230,7 @@ def open_avatar(config: SampleConfig, loras: Sequence[tuple[Path, Any, float]] =
     mesh = sampling_mesh(config.mesh, size, model.dit.heads, limit)
     return Avatar(
         model, weights.checkpoint, dtype=weights.dtype, attention=weights.attention, seed=config.inputs.seed, keep=keep,
-        loras=[(tree, scale) for _, tree, scale in loras], mesh=mesh,
+        loras=[(tree, scale) for _, tree, scale in loras], mesh=mesh, transformer=weights.transformer,
     )  # fmt: skip
 
 

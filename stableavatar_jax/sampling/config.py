@@ -56,6 +56,9 @@ class Weights:
 
     checkpoint: Path | None = None
     """Model directory (required): made by `python -m convert import` or `train.py --export`."""
+    transformer: Path | None = None
+    """Model directory whose transformer takes the place of the checkpoint's, of the same sizes: a distilled student, or
+    another checkpoint of a training. It needs no other networks."""
     random_weights: bool = False
     """Draw all weights from the seed instead of reading a checkpoint, as a smoke test. The video shows noise."""
     lora: tuple[str, ...] = ()

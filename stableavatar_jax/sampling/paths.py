@@ -49,6 +49,10 @@ def check_weights(config: SampleConfig) -> None:
     if weights.checkpoint is not None:
         check_directory(weights.checkpoint, MAKE_ONE)
         check_file(weights.checkpoint / "config.json", MAKE_ONE)
+    if weights.transformer is not None:
+        if weights.checkpoint is None:
+            raise Mistake("--transformer needs --checkpoint: the model directory of all other networks")
+        check_directory(weights.transformer, MAKE_ONE)
     for option in weights.lora:
         check_there(split_scale(option)[0])
 
@@ -122,6 +126,8 @@ def _read(config: SampleConfig) -> list[Path | None]:
     parts = [f"{part}{ending}" for part in config.parts for ending in ("", ".safetensors")]
     names = ("config.json", "sampling.json", "tokenizer.json", *parts)
     model = [folder / name for name in names] if folder else []
+    if other := config.weights.transformer:
+        model += [other / name for name in ("dit", "dit.safetensors")]
     loras = [split_scale(option)[0] for option in config.weights.lora]
     cache = config.denoising.fewer.cache
     return [inputs.image, inputs.audio, inputs.conditions, inputs.decode_only, cache, *loras, *model]

@@ -208,10 +208,11 @@ def identity(config: SampleConfig) -> dict[str, Any]:
         if name in plain and Path(plain[name]).is_file():
             plain[name] = _hash(Path(plain[name]))
     plain["lora"] = [[_hash(path), scale] for path, scale in map(split_scale, plain.get("lora", []))]
-    if checkpoint := config.weights.checkpoint:
-        files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
-        sizes = [[str(path.relative_to(checkpoint)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-        plain["checkpoint"] = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
+    for name in ("checkpoint", "transformer"):
+        if folder := getattr(config.weights, name):
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            sizes = [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+            plain[name] = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
     return plain
 
 

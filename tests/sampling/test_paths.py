@@ -9,8 +9,9 @@ import pytest
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.config import SampleConfig, change
 from stableavatar_jax.sampling.latents import LatentsFile, read_latents
-from stableavatar_jax.sampling.paths import check_given, check_written, run_folder, split_scale
+from stableavatar_jax.sampling.paths import check_given, check_weights, check_written, run_folder, split_scale
 from stableavatar_jax.sampling.progress import Finished
+from stableavatar_jax.sampling.restart import identity
 
 SHAPE = (4, 2, 3, 16)
 Z = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
@@ -18,6 +19,18 @@ Z = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_transformer_belongs_to_a_checkpoint(tmp_path):
+    """It is part of what a video is made from."""
+    other = change(SampleConfig(), random_weights=True, transformer=tmp_path)
+    with pytest.raises(Mistake, match="--transformer needs --checkpoint"):
+        check_weights(other)
+    with pytest.raises(Mistake, match="student"):
+        check_weights(change(other, checkpoint=tmp_path, transformer=tmp_path / "student"))
+    before = identity(other)
+    (tmp_path / "dit.safetensors").write_bytes(b"weights")
+    assert identity(other)["transformer"] != before["transformer"]
 
 
 def test_a_colon_is_a_scale_where_no_file_has_the_name(tmp_path, monkeypatch):
