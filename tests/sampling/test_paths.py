@@ -26,6 +26,7 @@ def test_a_transformer_belongs_to_a_checkpoint(tmp_path):
     other = change(SampleConfig(), random_weights=True, transformer=tmp_path)
     with pytest.raises(Mistake, match="--transformer needs --checkpoint"):
         check_weights(other)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(Mistake, match="student"):
         check_weights(change(other, checkpoint=tmp_path, transformer=tmp_path / "student"))
     before = identity(other)
