@@ -77,7 +77,8 @@ def test_a_wheel_holds_every_module_and_nothing_beside_the_package(wheel):
         modules |= {f"{there}/{path.relative_to(ROOT / here)}" for path in (ROOT / here).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules, "see `packages` in pyproject.toml"
     assert {name.split("/")[0] for name in names} == {PACKAGE}
-    for path in ("demo/model/dit.safetensors", "demo/assets/character.png", "world/rule.npz", "world/sentences.txt"):
+    transformers = (f"demo/{name}/dit.safetensors" for name in ("model", "student"))
+    for path in (*transformers, "demo/assets/character.png", "world/rule.npz", "world/sentences.txt"):
         assert f"stableavatar_jax/{path}" in names
 
 

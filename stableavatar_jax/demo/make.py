@@ -23,7 +23,7 @@ def make(options: Make) -> int:
     print(ABOUT.format(height=frame.height, width=frame.width, tall=tall, wide=wide), flush=True)
     near = check(options.image, MODEL)
     told = {"image": options.image, "audio": options.audio, "output": options.output}
-    if status := main(["--config=demo", *(f"--{name}={path}" for name, path in told.items())]):
+    if status := main(["--config=demo_student", *(f"--{name}={path}" for name, path in told.items())]):
         return status
     print((NEAR if near else FAR).format(output=options.output), file=sys.stdout if near else sys.stderr)
     return 0

@@ -12,10 +12,10 @@ from stableavatar_jax.models.config import (
     VAEConfig,
     Wav2Vec2Config,
 )
-from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig, Weights
+from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig, Weights, change
 from stableavatar_jax.sampling.inputs import Inputs
 
-MODEL = Path(__file__).with_name("model")
+MODEL, STUDENT = (Path(__file__).with_name(name) for name in ("model", "student"))
 ASSETS = Path(__file__).with_name("assets")
 PICTURE, SPEECH = ASSETS / "character.png", ASSETS / "speech.flac"
 
@@ -44,3 +44,9 @@ config = SampleConfig(
     frame=Frame(height=96, width=96, enlarge=4),
     denoising=Denoising(windows=WindowConfig(window=9, overlap=3), steps=16, shift=3.0, w1=0.5, w2=0.0),
 )
+"""The teacher: what the avatar was trained to, with its guidance."""
+
+student = change(
+    config, transformer=STUDENT, guidance="none", solver="euler", steps=4, levels=(1.0, 0.9, 0.75, 0.5)
+)
+"""What was distilled from it (docs/distillation.md): 4 evaluations of a window in place of 32."""

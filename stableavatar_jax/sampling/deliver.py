@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 
-from stableavatar_jax.diffusion.solvers import solver
 from stableavatar_jax.media.segments import join
 from stableavatar_jax.sampling.avatar import Avatar
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.sampling.decode import at_once
+from stableavatar_jax.sampling.denoiser import solver_of
 from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.sampling.latents import LatentsFile
 from stableavatar_jax.sampling.preview import Preview
@@ -31,9 +31,8 @@ def deliver(config: SampleConfig, job: Job, avatar: Avatar, tell: Tell = silent)
             latents = LatentsFile(run.folder / "latents.npy", shape, begun=run.is_worth_keeping)
             listeners.append(latents)
         if keeping.preview:
-            denoising = config.denoising
-            levels = solver(denoising.solver, denoising.steps, denoising.shift).s
-            listeners.append(Preview(keeping.preview, job.fitted(), np.asarray(levels)))
+            levels = np.asarray(solver_of(config.denoising).s)
+            listeners.append(Preview(keeping.preview, job.fitted(), levels))
         make(run, job, avatar, crf=keeping.crf, tell=both(*listeners))
         with job.sound.open() as sound:
             join(run.folder, keeping.output, sound=sound, fps=frame.fps, inputs=[config.inputs.audio])

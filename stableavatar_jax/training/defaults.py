@@ -38,8 +38,9 @@ def _of_student(config: TrainConfig) -> dict[str, Any]:
     """What a distilled student changes in how its teacher is sampled."""
     if not isinstance(config, DistilConfig):
         return {}
-    steps = config.student.steps
-    return {"guidance": "none"} | ({"solver": "euler", "steps": steps} if steps else {})
+    *levels, _ = config.student.levels(config.step.shift) or (0.0,)
+    few = {"solver": "euler", "steps": len(levels), "fewer": {"levels": [round(level, 6) for level in levels]}}
+    return {"guidance": "none"} | (few if levels else {})
 
 
 def _most_frequent(config: TrainConfig) -> tuple[int, int, int, float]:

@@ -52,10 +52,13 @@ def test_the_rest_is_as_the_start_says(tmp_path):
 
 def test_the_model_that_comes_with_the_package_is_sampled_as_its_preset_is():
     """With `--checkpoint` alone too; options come on top."""
-    given = sampled_by(["--checkpoint", str(preset.MODEL)])
-    assert (given.frame, given.denoising) == (preset.config.frame, preset.config.denoising)
-    for name in ("prompt", "negative_prompt"):
-        assert getattr(given.inputs, name) == getattr(preset.config.inputs, name)
+    alone = ["--checkpoint", str(preset.MODEL)]
+    student = [*alone, "--transformer", str(preset.STUDENT)]
+    for arguments, wanted_config in ((alone, preset.config), (student, preset.student)):
+        given = sampled_by(arguments)
+        assert (given.frame, given.denoising) == (wanted_config.frame, wanted_config.denoising)
+        for name in ("prompt", "negative_prompt"):
+            assert getattr(given.inputs, name) == getattr(wanted_config.inputs, name)
 
 
 def test_a_validation_is_sampled_as_the_model_is_unless_told(tmp_path):
@@ -74,7 +77,7 @@ def test_validation_takes_every_option_of_sampling():
     """All but those that say what is kept, and which weights there are."""
     groups = (Inputs, Frame, Denoising, WindowConfig)
     there = {each.name for group in groups for each in dataclasses.fields(group)} | {"crf"}
-    left_out = {"windows", "conditions", "decode_only", "first_fused_step", "rows", "batches", "order"}
+    left_out = {"windows", "conditions", "decode_only", "first_fused_step", "rows", "batches", "order", "fewer"}
     assert {each.name for each in dataclasses.fields(ValidationConfig)} == there - left_out
 
 

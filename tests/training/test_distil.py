@@ -174,6 +174,7 @@ def test_the_student_is_sampled_in_its_steps(tmp_path):
     few, any_number = (defaults.of_data(config(data=data, student=each)) for each in (FOUR, StudentConfig()))
     told = from_json(SamplingDefaults, few).denoising
     assert (told.guidance, told.steps, told.shift) == ("none", 4, 5.0)
+    np.testing.assert_allclose([*told.fewer.levels, 0], FOUR.levels(5.0), atol=1e-6)
     assert any_number["denoising"]["guidance"] == "none" and "steps" not in any_number["denoising"]
 
 
