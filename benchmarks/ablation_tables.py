@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stableavatar_jax.demo.preset import STUDENT
 from stableavatar_jax.models.config import Ablation
+from stableavatar_jax.training.parts.distil_config import StudentConfig
 
 LONG = ("r", "early_r", "late_r", "colour_drift", "sharpness", "mouth_least", "head_least", "proportions")
 
@@ -56,6 +58,16 @@ def fewer(steps: int, w2: float) -> dict[str, Row]:
         f"{told}, both": Row(base | HALF, cache=True),
         f"{told}, both, K 4": Row(base | HALF | {"cache_most": 4}, cache=True),
     }
+
+
+def few(steps: int, **options: Any) -> Row:
+    """The noise levels that a student of so many steps is trained at."""
+    return Row({"levels": StudentConfig(steps=steps).levels(3.0)[:-1]} | options)
+
+
+def student(steps: int) -> Row:
+    """What was distilled from the demo avatar, trained for 4 steps, in so many."""
+    return few(steps, guidance="none", transformer=STUDENT)
 
 
 WITHOUT = Row({"guidance": "none"})
@@ -120,6 +132,15 @@ TABLES = {
         "Fewer evaluations: guidance kept after half of the steps, blocks left out (MagCache)",
         fewer(16, 0.0) | fewer(50, 0.5),
         shown=("r", "lag", "colour_drift", "sharpness_kept", "evaluations", "wall"),
+    ),
+    "student": Table(
+        "The demo avatar and its student at the same noise levels",
+        {
+            "teacher, 16 steps x 2": Row(),
+            **{f"teacher, {n} x 2": few(n) for n in (8, 4, 2, 1)},
+            "teacher, 4 x 1": few(4, guidance="none"),
+            **{f"student, {n} x 1": student(n) for n in (8, 4, 2, 1)},
+        },
     ),
     "steps": Table("Denoising steps", {f"{n} steps": Row({"steps": n}) for n in (16, 4, 8, 32)}),
     "solver": Table(

@@ -46,7 +46,7 @@ class Ablations:
     """
 
     table: Annotated[str, tyro.conf.Positional]
-    """Number of the paper's table (3, 4, 5, 6 or 8), or a sweep: scales, overlap, steps, solver or fewer."""
+    """Number of the paper's table (3, 4, 5, 6 or 8), or a sweep: scales, overlap, steps, solver, fewer or student."""
     characters: tuple[int, ...] = (0, 1, 2)
     """Held-out characters of the cartoon world."""
     takes: tuple[int, ...] = (0,)
@@ -94,7 +94,7 @@ class Runner:
         self.rows = {name: row for name, row in self.table.rows.items() if not config.rows or name in config.rows}
         self.path = config.output / CELLS
         self.cells = read_cells(self.path)
-        self._avatars: dict[str | None, Any] = {}
+        self._avatars: dict[tuple[str | None, Path | None], Any] = {}
         self._known: dict[tuple[int, int], Any] = {}
 
     def run(self) -> None:
@@ -124,8 +124,9 @@ class Runner:
             for take in c.takes:
                 for seed in c.seeds:
                     for name, row in self.rows.items():
-                        told = decisive(change(self.sample(), **row.options).denoising)
-                        told |= {"cache": True} if row.cache else {}
+                        config = change(self.sample(), **row.options)
+                        told = decisive(config.denoising) | ({"cache": True} if row.cache else {})
+                        told |= {"transformer": other.name} if (other := config.weights.transformer) else {}
                         trained = [c.train_steps, str(c.records)] if row.adapter else None
                         yield name, row, {
                             "preset": c.preset, "adapter": row.adapter, "trained": trained, "denoising": told,
@@ -161,18 +162,18 @@ class Runner:
         """The model of a row, trained first where it is one of its own."""
         from stableavatar_jax.sampling.avatar import open_avatar
 
-        if row.adapter not in self._avatars:
-            checkpoint = config.weights.checkpoint
+        name = row.adapter, config.weights.transformer
+        if name not in self._avatars:
+            checkpoint, c = config.weights.checkpoint, self.config
             if row.adapter:
                 from benchmarks.ablation_models import trained
 
-                c = self.config
                 checkpoint = trained(
                     c.output / "models", row.adapter, checkpoint, preset=c.train_preset, records=c.records,
                     steps=c.train_steps,
                 )  # fmt: skip
-            self._avatars[row.adapter] = open_avatar(change(config, checkpoint=checkpoint), keep=True)
-        return self._avatars[row.adapter]
+            self._avatars[name] = open_avatar(change(config, checkpoint=checkpoint), keep=True)
+        return self._avatars[name]
 
     def known(self, character: int, take: int) -> Any:
         """A held-out clip with its truth."""
@@ -228,9 +229,9 @@ def decisive(denoising: Denoising) -> dict[str, Any]:
     windows = denoising.windows
     joined = ["window", "overlap", *(["fusion", "first_fused_step"] if windows.overlap else [])]
     usual = to_json(Fewer())
-    fewer = {name: value for name, value in to_json(denoising.fewer).items() if value != usual[name]}
-    told = {name: getattr(denoising, name) for name in names} | {name: getattr(windows, name) for name in joined}
-    return told | fewer
+    told = {name: value for name, value in to_json(denoising.fewer).items() if value != usual[name]}
+    told |= {name: getattr(denoising, name) for name in names}
+    return told | {name: getattr(windows, name) for name in joined}
 
 
 def as_text(key: Mapping[str, Any]) -> str:
