@@ -228,8 +228,7 @@ def decisive(denoising: Denoising) -> dict[str, Any]:
     ]
     windows = denoising.windows
     joined = ["window", "overlap", *(["fusion", "first_fused_step"] if windows.overlap else [])]
-    usual = to_json(Fewer())
-    told = {name: value for name, value in to_json(denoising.fewer).items() if value != usual[name]}
+    told = {name: value for name, value in to_json(denoising.fewer).items() if value != to_json(Fewer())[name]}
     told |= {name: getattr(denoising, name) for name in names}
     return told | {name: getattr(windows, name) for name in joined}
 
