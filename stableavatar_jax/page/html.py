@@ -20,6 +20,7 @@ STYLE = """
 .notice {background: #fdf6dc; color: #5c4a00; margin-bottom: 0.4em}
 .stage {display: grid; grid-template-columns: 16em 1fr; gap: 0.8em; align-items: center}
 .stage progress {width: 100%}
+#plan textarea {font-family: monospace; font-size: 12px}
 .shown {max-width: 100%; border-radius: 6px}
 """
 

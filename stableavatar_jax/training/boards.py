@@ -50,7 +50,7 @@ class Board(Protocol):
 def check_boards() -> None:
     """Raise Mistake where Weights & Biases is wanted and not installed."""
     if os.environ.get(PROJECT) and importlib.util.find_spec("wandb") is None:
-        raise Mistake(f"{PROJECT} is set and wandb is not installed: pip install wandb, or unset the variable")
+        raise Mistake(f"{PROJECT} is set and wandb is not installed: pip install -e '.[wandb]', or unset the variable")
 
 
 def open_boards(folder: Path, start: int, options: Mapping[str, Any]) -> list[Board]:

@@ -11,7 +11,7 @@ import urllib.request
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 OPTIONS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-           "--window-size=1280,1100", "--autoplay-policy=no-user-gesture-required"]  # fmt: skip
+           "--window-size=1280,1340", "--autoplay-policy=no-user-gesture-required"]  # fmt: skip
 
 
 def missing():

@@ -6,6 +6,7 @@ It needs the extra `ui`, and Chromium with its driver. The fox that comes with t
 import io
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from PIL import Image
@@ -22,7 +23,9 @@ def main(path: Path) -> None:
         user = filled(tab, PICTURE, duration=2)
         user.script(PRESS.format("Make the video"))
         user.until("return document.querySelector('#status').innerText.includes('finished')", 300)
+        user.script("document.querySelector('#video video').currentTime = 1.2; window.scrollTo(0, 0)")
         user.until(PIXELS)  # a frame is decoded
+        time.sleep(1)  # the player's own signs of loading go
         Image.open(io.BytesIO(user.picture())).convert("RGB").save(path, quality=80, optimize=True)
 
 

@@ -109,6 +109,10 @@ def test_two_users(tab, folder, tmp_path):
     # The first user sees how far it is, a rough picture and the plan, and does not want it any more.
     one.until("return /denoise [0-9]+.[0-9]+ windows/.test(document.querySelector('#status').innerText)")
     one.until("return document.querySelector('#rough img')?.naturalWidth == 96")
+    assert not one.script(
+        "return performance.getEntriesByType('resource').map(each => each.name)"
+        ".filter(name => !name.startsWith(location.origin) && !/^(data|blob):/.test(name))"
+    )  # nothing comes from elsewhere
     assert "60 steps" in one.until("return document.querySelector('#plan textarea').value")
     two.until("return window.seen.status.some(each => each.includes('waits: 1 video before it'))")
     assert len(videos(work)) == 2

@@ -63,7 +63,7 @@ def test_a_run_in_weights_and_biases(film, monkeypatch):
 def test_a_board_that_is_not_installed_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv(boards.PROJECT, "avatars")
     monkeypatch.setattr(boards.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Mistake, match="pip install wandb"):
+    with pytest.raises(Mistake, match=r"pip install -e '.\[wandb\]'"):
         Log(tmp_path / "run", 0, 4, 2)
     assert not (tmp_path / "run").exists()
 
