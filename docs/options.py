@@ -11,6 +11,7 @@ from stableavatar_jax.data import __main__ as data
 from stableavatar_jax.demo import __main__ as demo
 from stableavatar_jax.evaluation import __main__ as evaluation
 from stableavatar_jax.options import groups
+from stableavatar_jax.page.__main__ import Page
 from stableavatar_jax.plan import __main__ as plan
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.training.parts.configs import CONFIGS
@@ -25,6 +26,7 @@ terminal. An option without a default is off, or says what it does without one. 
 """
 PROGRAMS: dict[str, type[Any] | Mapping[str, type[Any]]] = {
     "python sample.py": SampleConfig,
+    "python -m stableavatar_jax.page": Page,
     "python train.py --part": CONFIGS,
     "python -m stableavatar_jax.data": data.COMMANDS,
     "python -m convert": convert.COMMANDS,

@@ -1,18 +1,19 @@
 """`python -m stableavatar_jax.page`: the page, until Ctrl-C."""
 
 import dataclasses
+import functools
 import os
 import shutil
+import socket
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stableavatar_jax import commands
 from stableavatar_jax.errors import Mistake, need
-from stableavatar_jax.presets import Flat
 from stableavatar_jax.sampling.config import SampleConfig, Weights
 from stableavatar_jax.sampling.defaults import with_defaults
 from stableavatar_jax.sampling.paths import check_weights
@@ -37,8 +38,16 @@ class Page:
     Without a checkpoint it is the demo's small avatar, for drawn characters. It needs the extra `ui`.
     """
 
-    weights: Flat[Weights] = field(default_factory=Weights)
-    """Which weights are used."""
+    checkpoint: Path | None = None
+    """Model directory, made by `python -m convert import` or `train.py --export`; otherwise the demo's small avatar is
+    used."""
+    transformer: Path | None = None
+    """Model directory whose transformer takes the place of the checkpoint's, of the same sizes, such as a distilled
+    student."""
+    lora: tuple[str, ...] = ()
+    """LoRA files to add to the transformer's weights: PATH or PATH:SCALE, several if you like."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of weights and computation; the demo's small avatar is always computed in float32."""
     host: str = "127.0.0.1"
     """Address that the page is bound to: by default nobody but this machine can open it. 0.0.0.0 lets everybody in who
     can reach the machine."""
@@ -60,6 +69,7 @@ class Page:
         need("ui", "gradio")
         config = self._config()
         check_weights(config)
+        self._check_address()
         check_folder(self.folder, inputs=[config.weights.checkpoint])
         uploads = self.folder.absolute() / "uploads"
         # Read by gradio when it is imported. Nothing is told to anybody, and nothing is written elsewhere.
@@ -84,11 +94,24 @@ class Page:
         """The defaults of every video."""
         from stableavatar_jax.demo.preset import config as demo
 
-        weights = self.weights
-        if weights.checkpoint is None and not weights.random_weights:
-            return dataclasses.replace(demo, weights=dataclasses.replace(demo.weights, lora=weights.lora))
-        config = SampleConfig(weights=weights)
-        return with_defaults(config, weights.checkpoint) if weights.checkpoint else config
+        if self.checkpoint is None:
+            config, weights = demo, demo.weights
+        else:
+            config, weights = SampleConfig(), Weights(checkpoint=self.checkpoint, dtype=self.dtype)
+        weights = dataclasses.replace(weights, transformer=self.transformer, lora=self.lora)
+        folders = [folder for folder in (self.checkpoint, self.transformer) if folder]
+        return functools.reduce(with_defaults, folders, dataclasses.replace(config, weights=weights))
+
+    def _check_address(self) -> None:
+        """Raise Mistake where nothing can be served at the host and port."""
+        try:
+            family, kind, *_, address = socket.getaddrinfo(self.host, self.port or 0, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+        except OSError as error:
+            place = f"{self.host}, port {self.port}" if self.port else self.host
+            raise Mistake(f"the page cannot be opened at {place} ({error.strerror}); give another") from error
 
     def _serve(self, queue: "Queue", config: SampleConfig) -> None:
         import gradio as gr
@@ -114,7 +137,7 @@ class Page:
                 footer_links=[], theme=gr.themes.Base(font=font, font_mono=["monospace"]), css=html.STYLE,
             )  # fmt: skip
         except OSError as error:
-            raise Mistake(f"the page cannot be opened at {self.host}, port {self.port}: {error}") from error
+            raise Mistake(f"{error}; give --port another") from error
         try:
             print(f"the page is open at {page.local_url} (Ctrl-C ends it); videos are put in {self.folder}", flush=True)
             threading.Event().wait()

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import socket
 import urllib.error
 import urllib.request
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from stableavatar_jax.demo.preset import PICTURE, SPEECH
+from stableavatar_jax.page.__main__ import main
 from tests.page import browser
 from tests.page.serving import served
 
@@ -158,3 +160,16 @@ def test_what_the_demo_cannot_do(tab, tmp_path):
     user = filled(tab, tmp_path / "photo.png")
     assert "It knows drawn cartoon characters" in user.script("return document.body.innerText")
     user.until("return document.querySelector('#notices').innerText.includes('photo.png is not the kind of picture')")
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--host", "300.1.1.1"], "the page cannot be opened at 300.1.1.1 "),
+    (["--port", "0"], "port is 0, 1 to 65535 is needed"), (["--largest", "0"], "at least 1 megabyte"),
+    (["--checkpoint", "nowhere"], "nowhere: no such folder"), (["--port", "TAKEN"], r"\(Address already in use\)"),
+])  # fmt: skip
+def test_what_is_refused_before_anything_is_loaded(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        given = [each.replace("TAKEN", str(other.getsockname()[1])) for each in options]
+        assert main(given) in (1, 2)
+    assert re.search(words, capsys.readouterr().err) and not list(tmp_path.iterdir())
