@@ -8,6 +8,7 @@ from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation import gates
 from stableavatar_jax.evaluation.config_networks import Codec
+from stableavatar_jax.evaluation.quality import detail_kept
 from stableavatar_jax.evaluation.report import finish, means
 from stableavatar_jax.evaluation.sheet import film_strips
 from stableavatar_jax.evaluation.video import Frames, load_codec
@@ -46,10 +47,14 @@ def whole_latents(frames: int) -> int:
 
 
 def measure(kept: Frames, given: Frames, known: Known) -> dict[str, float]:
-    """Decibels of whole pictures and of the lips' region, and the correlation of the mouth seen with the true one."""
+    """Decibels of whole pictures and of the lips' region, shares of the detail of light and of colour kept, and
+    the correlation of the mouth seen with the true one."""
     lips, truth = known.lips(len(kept)), known.mouth.opening[: len(kept)]
+    light, colour = detail_kept(kept, given)
     return {
         "psnr": lip_psnr(kept, given, np.ones_like(lips)),
         "lip_psnr": lip_psnr(kept, given, lips),
+        "light_kept": light,
+        "colour_kept": colour,
         "r": correlation(mouth_opening(kept, known.character).opening, truth).r,
     }

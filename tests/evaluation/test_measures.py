@@ -9,7 +9,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.evaluation.__main__ import main
 from stableavatar_jax.evaluation.colour import ciede2000
 from stableavatar_jax.evaluation.measures import csim, filled, joints, proportions, seams, sync
-from stableavatar_jax.evaluation.quality import frechet, frozen, psnr, seam, sharpness, ssim
+from stableavatar_jax.evaluation.quality import detail_kept, frechet, frozen, psnr, seam, sharpness, ssim
 from stableavatar_jax.evaluation.readings import Faces, Readings, read
 from stableavatar_jax.evaluation.sync import sync_scores
 
@@ -168,3 +168,13 @@ def test_the_frechet_command(tmp_path, capsys):
     for name, told in (("text", "no .npy file"), ("flat", "rows, are needed")):
         np.save(tmp_path / "flat.npy", np.zeros(6))
         assert main([*command, str(tmp_path / f"{name}.npy")]) == 1 and told in capsys.readouterr().err
+
+
+def test_detail_of_light_and_of_colour_are_told_apart():
+    """Grey pictures keep all light and no colour; blurred ones neither; the same ones both."""
+    given = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
+    grey = np.repeat((given @ np.float32((0.299, 0.587, 0.114)))[..., None], 3, -1).round().astype(np.uint8)
+    assert detail_kept(given, given) == (1.0, 1.0)
+    np.testing.assert_allclose(detail_kept(grey, given), (1, 0), atol=2e-3)
+    flat = np.full_like(given, 128)
+    np.testing.assert_allclose(detail_kept(flat, given), (0, 0), atol=1e-5)
