@@ -128,15 +128,6 @@ def copy(source: Path, path: Path) -> None:
             shutil.copyfile(source, partial)
 
 
-def unused(path: Path) -> Path:
-    """`path`, or where there is something already: `talk-2.mp4`, `talk-3.mp4`, ... beside `talk.mp4`."""
-    number, found = 1, path
-    while os.path.lexists(found):
-        number += 1
-        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return found
-
-
 def _check_space(folder: Path, space: int) -> None:
     free = shutil.disk_usage(folder).free
     if space > free:

@@ -13,7 +13,7 @@ import pytest
 
 from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.locks import alone, hidden
-from stableavatar_jax.whole import check_folder, check_output, check_outputs, unused, whole
+from stableavatar_jax.whole import check_folder, check_output, check_outputs, whole
 
 HOLD = r"""
 import os, sys, time
@@ -245,10 +245,6 @@ def test_results_have_names_of_their_own(tmp_path):
     for other in (tmp_path / "a", tmp_path / "link" / "a"):
         with pytest.raises(Mistake, match="two results would be written to it"):
             check_outputs((tmp_path / "a", 0), (other, 0))
-    assert unused(tmp_path / "a.npy") == tmp_path / "a.npy"
-    for number in (2, 3):
-        unused(tmp_path / "a.npy").write_text("")
-        assert unused(tmp_path / "a.npy") == tmp_path / f"a-{number}.npy"
 
 
 @pytest.mark.parametrize(

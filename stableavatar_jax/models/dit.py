@@ -58,7 +58,9 @@ class DiT(nn.Module):
         float32 = Compute(param_dtype=compute.param_dtype)  # times are embedded in float32 whatever the dtype
         self.time_embedding = MLP(c.dim, c.dim, nn.silu, float32)
         self.time_projection = Linear(6 * c.dim, ("embed", "mlp"), compute=float32)
-        self.audio_adapter = AudioAdapter(c.adapter, compute)
+        # Its keys and values of all tokens are as large as the blocks', and as cheap to make again.
+        adapter = AudioAdapter if compute.remat == "none" else nn.remat(AudioAdapter, methods=["refine"])
+        self.audio_adapter = adapter(c.adapter, compute)
         self.blocks = Block(c, compute)
         init = named(nn.initializers.normal(c.dim**-0.5), None, "embed")
         self.head_modulation = self.param("head_modulation", init, (2, c.dim), compute.param_dtype)

@@ -1,5 +1,6 @@
 """What every network here is made of: a linear map, two norms, a stack of blocks, with named axes on every weight."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,9 @@ class Linear(nn.Module):
         """Map the last axis from its size to `features`."""
         dtype, born = self.compute.dtype, self.compute.param_dtype
         kernel = self.param("kernel", named(self.kernel_init, *self.axes), (x.shape[-1], self.features), born)
+        if self.compute.remat != "none":
+            # The barrier keeps XLA from converting the weights of all layers before it loops over them: a copy of all.
+            kernel = gathered(jnp.asarray(jax.lax.optimization_barrier(kernel), dtype), self.axes)
         y = jnp.asarray(x, dtype) @ self.order(jnp.asarray(kernel, dtype))
         if self.has_variable("lora", "down"):
             factor: Callable[[str], Array] = lambda name: self.get_variable("lora", name)  # noqa: E731
@@ -48,6 +52,29 @@ class Linear(nn.Module):
             return y
         bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,), born)
         return y + self.order(jnp.asarray(bias, dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gathered(kernel: Float[Array, "i o"], axes: Axes) -> Float[Array, "i o"]:
+    """A weight made whole along "embed", for blocks that are made again going back.
+
+    Where a mesh cuts weights, XLA would gather one for every use; this is once for all uses of a pass. The gradient is
+    summed straight into the pieces that the weight lies in.
+    """
+    return nn.with_logical_constraint(kernel, tuple(None if axis == "embed" else axis for axis in axes))
+
+
+def _gathered(kernel: Float[Array, "i o"], axes: Axes) -> tuple[Float[Array, "i o"], None]:
+    return gathered(kernel, axes), None
+
+
+def _cut(axes: Axes, _: None, gradient: Float[Array, "i o"]) -> tuple[Float[Array, "i o"]]:
+    if axes[-1] == "embed":  # turned: a TPU's compiler sums into pieces of the first axis alone
+        return (nn.with_logical_constraint(gradient.T, axes[::-1]).T,)
+    return (nn.with_logical_constraint(gradient, axes),)
+
+
+gathered.defvjp(_gathered, _cut)
 
 
 class LayerNorm(nn.Module):

@@ -30,7 +30,7 @@ from stableavatar_jax.models.config import AvatarConfig
 from stableavatar_jax.models.dit import DiT
 from stableavatar_jax.sampling import calibration
 from stableavatar_jax.sampling.config import Denoising, SampleConfig
-from stableavatar_jax.sampling.decode import decode
+from stableavatar_jax.sampling.decode import decode, pieces
 from stableavatar_jax.sampling.denoiser import denoiser
 from stableavatar_jax.sampling.job import Job
 from stableavatar_jax.sampling.paths import MAKE_ONE
@@ -182,7 +182,8 @@ class Avatar:
         """The frames of finished latents, enlarged where the job says so (see `decode`)."""
         vae, params = self.parts.load("vae", self.picture_dtype)
         length = lambda: job.timeline.frames if job.timeline else None  # noqa: E731
-        for frames in decode(vae, params, latents, length, tell, begin):
+        place = pieces(self.mesh, *job.frame.latent_size)
+        for frames in decode(vae, params, latents, length, tell, begin, place):
             yield media.enlarge(frames, job.frame.enlarge)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stableavatar_jax.frames import FRAMES_PER_LATENT
 from stableavatar_jax.media import postprocess
@@ -23,6 +24,10 @@ and 6.0 GiB."""
 LARGE = 40e9
 """Bytes of memory from which a device counts as large."""
 
+LEAST = 4
+"""Latent rows and columns that a device's piece of a picture has at least. Of smaller ones most of what a convolution
+reads is its neighbours', and pieces of one place XLA (jax 0.10.2, CPU) computes wrongly."""
+
 
 def at_once(platform: str) -> int:
     """Latent frames of one call of the decoder on such devices, of which this process has one."""
@@ -33,14 +38,42 @@ def at_once(platform: str) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def decoder(vae: VAE) -> Callable[..., tuple[Array, Any]]:
-    """Latent frames to uint8 frames, jitted: `decoder(vae)(params, z [n H W C], cache) -> frames, cache`."""
+def decoder(vae: VAE, place: NamedSharding | None = None) -> Callable[..., tuple[Array, Any]]:
+    """Latent frames to uint8 frames, jitted: `decoder(vae)(params, z [n H W C], cache) -> frames, cache`.
+
+    With a `place` of pictures (`pieces`) every device decodes its piece of each; what convolutions read beyond its
+    edges XLA fetches from its neighbours.
+    """
+
+    def cut(x: Array) -> Array:
+        return x if place is None else jax.lax.with_sharding_constraint(x, place)
 
     def run(params: Any, z: Array, cache: Any) -> tuple[Array, Any]:
-        video, cache = vae.apply({"params": params}, z[None], cache, method="decode")  # type: ignore[misc]
-        return postprocess(video[0]), cache
+        video, cache = vae.apply({"params": params}, cut(z[None]), cache, method="decode")  # type: ignore[misc]
+        return postprocess(cut(video)[0]), jax.tree.map(cut, cache)
 
     return jax.jit(run, donate_argnums=2)
+
+
+def pieces(mesh: Mesh | None, rows: int, columns: int) -> NamedSharding | None:
+    """Where pictures `[B F H W C]` of so many latent rows and columns lie on the devices of a mesh: equal pieces, on as
+    many devices as can have one. None where only one can.
+    """
+    if mesh is None:
+        return None
+    down = _parts(mesh.size, rows)
+    across = _parts(mesh.size // down, columns)
+    if down * across == 1:
+        return None
+    devices = mesh.devices.reshape(-1, down, across)
+    names = ("alike", "down", "across")
+    cut = Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names))
+    return NamedSharding(cut, PartitionSpec(None, None, "down", "across"))
+
+
+def _parts(devices: int, length: int) -> int:
+    """How many equal parts of a length lie on devices: a divisor of both, no part shorter than LEAST."""
+    return max(n for n in range(1, devices + 1) if devices % n == length % n == 0 and (n == 1 or length >= LEAST * n))
 
 
 def decode(
@@ -50,16 +83,17 @@ def decode(
     frames: Callable[[], int | None],
     tell: Tell = silent,
     begin: int = 0,
+    place: NamedSharding | None = None,
 ) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
     """The first `frames` frames of the video, as they come; peak memory does not depend on the length.
 
     The first latent frame is one frame, every other four. How many `frames` there are may be unknown (None) until the
     last latents come. Where latents `begin` in the middle of the video, at a multiple of what one call decodes, frames
     are right after as many as the decoder's reach. The device works on the next ones while frames are taken from it,
-    and while whoever asked for them works on them.
+    and while whoever asked for them works on them. `place` is where pictures lie on several devices (`pieces`).
     """
     done = FRAMES_PER_LATENT * begin
-    for made in _ahead(_calls(vae, params, latents)):
+    for made in _ahead(_calls(vae, params, latents, place)):
         video, length = np.asarray(made), frames()
         video = video[: None if length is None else length - done]
         done += len(video)
@@ -69,13 +103,16 @@ def decode(
             return
 
 
-def _calls(vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"]]) -> Iterator[Array | None]:
+def _calls(
+    vae: VAE, params: Any, latents: Iterable[Float[np.ndarray, "_ H W C"]], place: NamedSharding | None
+) -> Iterator[Array | None]:
     """Frames of every call of the decoder, on the device; None before more latents are asked for.
 
     The first call has the first latent frame alone. The last one is filled up with its last latent frame: no frame
     depends on a later one.
     """
-    run, cache, count = decoder(vae), None, at_once(vae.compute.platform)
+    run, cache, count = decoder(vae, place), None, at_once(vae.compute.platform)
+    params = jax.device_put(params, NamedSharding(place.mesh, PartitionSpec())) if place else params
     waiting: list[np.ndarray] = []
     for block in itertools.chain(latents, [None]):
         waiting += list(block) if block is not None else waiting[-1:] * (-len(waiting) % count)

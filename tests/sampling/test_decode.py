@@ -28,7 +28,7 @@ def test_calls_of_several_latent_frames_give_the_same_video(blocks, monkeypatch)
 def test_frames_do_not_wait_for_latents_that_are_still_to_come(monkeypatch):
     """Of latents that come by and by, all that can be made of each block is given before the next one is asked for."""
     made = lambda params, z, cache: (jnp.zeros((4 * len(z) - 3 * (cache is None), 2, 2, 3), "uint8"), 0)  # noqa: E731
-    monkeypatch.setattr(module, "decoder", lambda vae: made)
+    monkeypatch.setattr(module, "decoder", lambda *_: made)
     monkeypatch.setattr(module, "AT_ONCE", {"cpu": 2})
     given = []
 

@@ -1,9 +1,10 @@
-"""A video in both orders on eight devices, beside one; and what the transformer's blocks move between them."""
+"""A video in both orders on eight devices, beside one; what the transformer's blocks move between them; the decoder."""
 
 import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.avatar import boxed_params, part
 from stableavatar_jax.sampling import memory
+from stableavatar_jax.sampling.decode import decoder, pieces
 from stableavatar_jax.sampling.plain import make_plain
 from stableavatar_jax.sampling.program import Own, Source
 from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
@@ -32,6 +34,8 @@ MESHES = {
     "tokens cut": MeshConfig(fsdp=2, context=4, ulysses=2),
 }
 WINDOWS, SIZE, STEPS, GUIDANCE = 5, (6, 6), 2, audio_native(3.0, 1.0)
+GRID = (16, 8)
+"""Latent rows and columns of a picture: of eight devices each has 4 x 4."""
 WINDOW = WindowConfig(window=4, overlap=2, rows=2)
 
 
@@ -72,8 +76,24 @@ def video(
     return np.concatenate([block.z for block in blocks]), moves(within), held
 
 
+def decoded(place: jax.NamedSharding | None) -> tuple[np.ndarray, list[list[int]]]:
+    """Frames of two calls of the decoder, and the shares of a device of the frames and of all that is kept of them."""
+    config = dataclasses.replace(tiny.model.vae, dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1)
+    vae = part(dataclasses.replace(MODEL, vae=config), "vae")
+    params, z = random_params(vae), np.random.default_rng(0).standard_normal((2, *GRID, config.z_dim), np.float32)
+    if place:
+        params = jax.device_put(params, jax.NamedSharding(place.mesh, jax.P()))
+    first, cache = decoder(vae, place)(params, z[:1], None)
+    second, cache = decoder(vae, place)(params, z[1:], cache)
+    sides = lambda x: [whole // part for whole, part in zip(x.shape, x.sharding.shard_shape(x.shape), strict=True)]  # noqa: E731
+    return np.concatenate([first, second]), [sides(second[None]), *map(sides, jax.tree.leaves(cache))]
+
+
 def main(output: Path) -> None:
-    found = {}
+    place = pieces(make_mesh(MESHES["rows"]), *GRID)
+    (here, shares), (alone, _) = decoded(place), decoded(None)
+    levels = np.abs(here.astype(int) - alone)
+    found: dict[str, Any] = {"decoder": {"levels": int(levels.max()), "other": float(levels.mean()), "cut": shares}}
     alone = video(None, "plain")[0]
     for name, config in MESHES.items():
         for order in ("plain", "wavefront") if name == "rows" else ("plain",):

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.plan.chips import CHIPS
+from stableavatar_jax.plan.program import Program
+from stableavatar_jax.plan.roofline import cost
 from stableavatar_jax.sharding import PRESETS, make_mesh
 from stableavatar_jax.training.memory import bytes_each
 from stableavatar_jax.training.parts import dit
@@ -20,6 +23,8 @@ from stableavatar_jax.trees import flatten
 from tests.training import tiny
 
 MESHES = {"one": MeshConfig(fsdp=1, context=1)} | PRESETS
+MADE_AGAIN = ("fsdp", "tensor")
+"""Where blocks are made again going back: weights are then gathered, and gradients summed, in a way of their own."""
 ROWS, SHAPE = 8, (3, 6, 6)  # nine places a frame: of eight pieces five have tokens to read, and three have none
 MOVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 TRANSFORMER = dataclasses.replace(
@@ -32,10 +37,10 @@ MODEL = dataclasses.replace(
 )  # fmt: skip
 
 
-def prepared(name: str) -> Any:
-    devices = jax.devices()[:1] if name == "one" else jax.devices()
-    mesh = make_mesh(MESHES[name], devices, rows=ROWS, heads=TRANSFORMER.heads)
-    return dit.prepare(tiny.config(model=MODEL, train="all", batch=ROWS), mesh)
+def prepared(name: str, devices: int = 8, rows: int = ROWS) -> Any:
+    mesh = make_mesh(MESHES[name], jax.devices()[: 1 if name == "one" else devices], rows=rows, heads=TRANSFORMER.heads)
+    again = "attention" if name in MADE_AGAIN else "none"
+    return dit.prepare(tiny.config(model=MODEL, train="all", batch=rows, remat=again), mesh)
 
 
 def weights(abstract: Any) -> Any:
@@ -56,33 +61,50 @@ def by_row(run: Any, tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.device_put(x, jax.NamedSharding(run.mesh, spec(x))), tree)
 
 
-def look(name: str, data: Any, draws: Draws) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What a compiled step takes and moves; its losses and gradients, frame by frame and with all sound at once."""
-    run = prepared(name)
+def compiled_step(run: Any, params: Any, data: Any, draws: Draws) -> Any:
+    """The program of a step's losses and gradients."""
 
     def step(params: Any, batch: Any, draws: Draws) -> Any:
         state = dataclasses.replace(run.abstract, params=params)
         grads, rows = gradients(run.model, state, batch, draws, run.config.step)
         return {"gradient": grads["params"], "loss": {name: x.mean() for name, x in rows.items()}}
 
-    params = weights(run.abstract.params)
     places = {"gradient": jax.tree.map(lambda x: x.sharding, params["params"]), "loss": None}
-    data, values = by_row(run, data), {}
     with run.on_mesh():
-        compiled = jax.jit(step, out_shardings=places).lower(params, data, by_row(run, draws)).compile()
-        for at_once in (False, True):
-            made = compiled(params, data, by_row(run, draws._replace(clip_level=np.asarray(at_once))))
-            values |= {f"{path}, {at_once}": np.asarray(x) for path, x in flatten(jax.device_get(made)).items()}
+        return jax.jit(step, out_shardings=places).lower(params, by_row(run, data), by_row(run, draws)).compile()
+
+
+def look(name: str, data: Any, draws: Draws) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a compiled step takes and moves; its losses and gradients, frame by frame and with all sound at once."""
+    run, values = prepared(name), {}
+    params = weights(run.abstract.params)
+    compiled = compiled_step(run, params, data, draws)
+    for at_once in (False, True):
+        made = compiled(params, by_row(run, data), by_row(run, draws._replace(clip_level=np.asarray(at_once))))
+        values |= {f"{path}, {at_once}": np.asarray(x) for path, x in flatten(jax.device_get(made)).items()}
     kernel = params["params"]["blocks"]["ffn"]["up"]["kernel"]
     return {
         "moves": moves(compiled.as_text()), "argument": compiled.memory_analysis().argument_size_in_bytes,
         "weights": bytes_each(run.abstract.params), "shard": kernel.sharding.shard_shape(kernel.shape),
+        "sent": sent(run, compiled),
     }, values  # fmt: skip
 
 
 def moves(text: str) -> list[str]:
     """The kinds of collective operations in a compiled program."""
     return [kind for kind in MOVES if re.search(rf" {kind}(-start)?\(", text)]
+
+
+def sent(run: Any, compiled: Any) -> float:
+    """Bytes that a chip sends in a step."""
+    return sum(cost(Program(compiled.as_text(), dict(run.mesh.shape)), CHIPS["cpu"]).sent.values())
+
+
+def sent_by_one_of(devices: int, data: Any, draws: Draws) -> float:
+    """The same where each of so many chips has all weights, and a row of its own."""
+    run = prepared("rows", devices, devices)
+    first = lambda tree: jax.tree.map(lambda x: x[:devices] if np.ndim(x) else x, tree)  # noqa: E731
+    return sent(run, compiled_step(run, run.abstract.params, first(data), first(draws)))
 
 
 def forward_moves(name: str) -> list[str]:
@@ -105,6 +127,7 @@ def main(output: Path) -> None:
     data = tiny.batch(0, ROWS, SHAPE, MODEL.dit)
     draws = jax.device_get(draw(jax.random.key(3), (ROWS, *SHAPE, 16), tiny.config().step))
     found, one = {"forward": {name: forward_moves(name) for name in ("rows", "context")}}, {}
+    found["sent by one of"] = {devices: sent_by_one_of(devices, data, draws) for devices in (2, 4)}
     for name in MESHES:
         found[name], here = look(name, data, draws)
         one = one or here

@@ -2,6 +2,11 @@
 
 import pytest
 
+from stableavatar_jax.hosts import MeshConfig
+from stableavatar_jax.sampling.decode import pieces
+from stableavatar_jax.sharding import make_mesh
+from tests.sharding.test_sharding import FakeDevice
+
 CASES = ("rows, plain", "rows, wavefront", "weights cut, plain", "tokens cut, plain", "rows, remembered")
 
 
@@ -16,3 +21,20 @@ def test_rows_need_no_exchange(on_eight):
     assert found["rows, wavefront"]["moves"] == []
     assert "all-to-all" in found["tokens cut, plain"]["moves"]
     assert found["rows, remembered"]["held"] < 0.3  # the tokens are cut among eight devices, the small rest is not
+
+
+def test_every_device_decodes_its_piece_of_a_picture(on_eight):
+    """And keeps the frames before it of that piece alone. Frames are those of one device, to the rounding of a few."""
+    found = on_eight("sampling")["decoder"]
+    assert len(found["cut"]) > 10 and all(sides == [1, 1, 4, 2, 1] for sides in found["cut"])
+    assert found["levels"] <= 1 and found["other"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("devices", "size", "sides"),
+    [(8, (60, 104), (1, 4, 2)), (64, (60, 104), (2, 4, 8)), (3, (64, 64), None), (8, (8, 4), (4, 2, 1))],
+)
+def test_pictures_are_cut_into_equal_pieces(devices, size, sides):
+    place = pieces(make_mesh(MeshConfig(), [FakeDevice(i) for i in range(devices)]), *size)
+    assert (tuple(place.mesh.shape.values()) if place else None) == sides
+    assert pieces(None, *size) is None

@@ -35,3 +35,11 @@ def test_weights_are_cut_and_moved_as_the_mesh_says(on_eight, name):
 def test_rows_on_devices_of_their_own_move_nothing(on_eight):
     assert on_eight("steps")["forward"]["rows"] == []
     assert "all-to-all" in on_eight("steps")["forward"]["context"]
+
+
+def test_more_chips_with_rows_of_their_own_send_no_more_each(on_eight):
+    """The gradients of all weights once, however many chips there are."""
+    found = on_eight("steps")
+    sent = [*found["sent by one of"].values(), found["rows"]["sent"]]
+    assert len(sent) == 3 and max(sent) < 1.01 * min(sent)
+    assert found["rows"]["weights"] <= sent[-1] < 1.02 * found["rows"]["weights"]

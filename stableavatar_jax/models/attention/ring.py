@@ -1,5 +1,6 @@
 """Ring attention: keys and values go round, every device reads each piece of them, and the parts are merged."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,21 +45,8 @@ def ring(
     `lengths` count the keys of all devices together, in the order of the axis. While a piece is read, it is already on
     its way to the next device.
     """
-    keys = k.shape[1]
-
-    def limit(lengths: Array | None, turn: Array | int) -> Array | None:
-        """How many keys of the piece that is here after so many turns may be read."""
-        if lengths is None:
-            return None
-        first = (jax.lax.axis_index(axis) - turn) % devices * keys
-        return jnp.clip(lengths - first, 0, keys)
-
-    def read(q: Array, k: Array, v: Array, lengths: Array | None) -> tuple[Array, Array]:
-        out, total = piece.read(q, k, v, lengths)
-        if lengths is None:
-            return out.astype(jnp.float32), total
-        some = lengths > 0  # what a kernel makes of no keys at all is its own affair
-        return jnp.where(some[:, None, None, None], out, 0.0), jnp.where(some[:, None, None], total, NOTHING)
+    limit = functools.partial(_limit, keys=k.shape[1], axis=axis, devices=devices)
+    read = functools.partial(_read, piece)
 
     def forward(q: Array, k: Array, v: Array, lengths: Array | None) -> tuple[Array, Array]:
         def turn(carry, number):
@@ -99,6 +87,23 @@ def ring(
 
     attend.defvjp(attend_forward, attend_back)
     return attend(q, k, v, lengths)
+
+
+def _limit(lengths: Array | None, turn: Array | int, *, keys: int, axis: str, devices: int) -> Array | None:
+    """How many keys of the piece that is here after so many turns may be read."""
+    if lengths is None:
+        return None
+    first = (jax.lax.axis_index(axis) - turn) % devices * keys
+    return jnp.clip(lengths - first, 0, keys)
+
+
+def _read(piece: Piece, q: Array, k: Array, v: Array, lengths: Array | None) -> tuple[Array, Array]:
+    """Attention over the first keys of a piece, which may be none."""
+    out, total = piece.read(q, k, v, lengths)
+    if lengths is None:
+        return out.astype(jnp.float32), total
+    some = lengths > 0  # what a kernel makes of no keys at all is its own affair
+    return jnp.where(some[:, None, None, None], out, 0.0), jnp.where(some[:, None, None], total, NOTHING)
 
 
 def _send(arrays: tuple[Array, ...], axis: str, devices: int) -> tuple[Array, ...]:
