@@ -65,7 +65,7 @@ def make_advance(
             z, kept, tail, remembered = line
             at = jnp.minimum(row.step, solver.steps - 1)
             own = Own(front.sound[reach * (solver.steps - 1 - at)], row.video, row.seed)
-            stepped, keep, left, own_memory, finite = program(
+            stepped, keep, left, changes, finite = program(
                 z[at, : config.window], kept[:, at, :stride], tail[at], at, row.window, row.live, shared, own,
                 memory.taken(remembered, row.place),
             )  # fmt: skip
@@ -73,7 +73,7 @@ def make_advance(
             z = z.at[row.step, :stride].set(stepped, mode="drop")
             kept = kept.at[:, row.step, :stride].set(keep, mode="drop")
             tail = tail.at[row.step].set(left, mode="drop")
-            return (z, kept, tail, memory.put(remembered, row.place, own_memory)), finite
+            return (z, kept, tail, memory.put(remembered, row.place, changes)), finite
 
         line = front.z, front.kept, front.tail, front.memory
         (z, kept, tail, remembered), finite = jax.lax.scan(batch, line, rows)

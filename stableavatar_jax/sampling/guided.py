@@ -27,11 +27,11 @@ class Network(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a window keeps of its steps; `()` where no step needs it."""
+    """What a window keeps of its steps; `()` where no step needs it, None in what changes where it stays."""
 
-    difference: Float[Array, "R F H W C"] | tuple[()] = ()
+    difference: Float[Array, "R F H W C"] | tuple[()] | None = ()
     """The guided velocity minus the main branch's, of the last guided step; float32."""
-    added: Float[Array, "R K ..."] | tuple[()] = ()
+    added: Float[Array, "R K ..."] | tuple[()] | None = ()
     """What the blocks added to the tokens when they ran last, of each branch."""
 
 
@@ -61,21 +61,22 @@ def _kind(network: Network, guidance: Guidance, step: Step, keeps: bool, caches:
     which = slice(None) if step.guided else slice(main, main + 1)
 
     def apply(shared: Any, own: Any, z: Array, t: Array, memory: Any) -> tuple[Array, Any]:
+        difference: Any = None if keeps else ()
+        added: Any = None if caches else ()
         embedded = network.embed(shared, own, z, t)
         if step.skipped:
             tokens = embedded.x[:, None] + memory.added[:, which]
         else:
             tokens = network.blocks(shared, own, embedded, branches)
             if caches:
-                added = memory.added.at[:, which].set(tokens - embedded.x[:, None])
-                memory = memory._replace(added=network.place(added))
+                added = network.place(memory.added.at[:, which].set(tokens - embedded.x[:, None]))
         each = network.read_out(shared, embedded, tokens)
         if step.guided:
             v = combine(each, guidance)
-            if keeps:
-                memory = memory._replace(difference=v - each[:, main].astype(jnp.float32))
-            return v, memory
-        v = each[:, 0].astype(jnp.float32)
-        return (v + memory.difference if keeps else v), memory
+            difference = v - each[:, main].astype(jnp.float32) if keeps else difference
+        else:
+            v = each[:, 0].astype(jnp.float32)
+            v = v + memory.difference if keeps else v
+        return v, Memory(difference, added) if keeps or caches else ()
 
     return apply

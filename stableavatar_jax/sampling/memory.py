@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stableavatar_jax.sampling.program import Velocity
+from stableavatar_jax.sampling.program import Velocity, stays
 from stableavatar_jax.shapes import Array, Int
 
 LEAF = "memory "
@@ -24,9 +24,11 @@ def taken(memory: Any, at: Int[Array | np.ndarray, "R"]) -> Any:
     return jax.tree.map(lambda x: x[at], memory)
 
 
-def put(memory: Any, at: Int[Array | np.ndarray, "R"], new: Any) -> Any:
-    """With that of R windows replaced; a place past the end is none."""
-    return jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), memory, new)
+def put(memory: Any, at: Int[Array | np.ndarray, "R"], changes: Any) -> Any:
+    """With what changes of R windows; a place past the end is none."""
+    # What stays is not written: XLA would copy the memory of all windows to read a row of it and write it again.
+    write = lambda change, x: x if change is None else x.at[at].set(change, mode="drop")  # noqa: E731
+    return jax.tree.map(write, changes, memory, is_leaf=stays)
 
 
 def to_host(memory: Any) -> dict[str, np.ndarray]:

@@ -76,10 +76,10 @@ def make_sweep(
             z = frames[((start + within) * stride)[:, None] + jnp.arange(config.window)]
             number = first + start + within
             own_memory = memory.taken(remembered, start + within)
-            z, kept, tail, own_memory, finite = program(
+            z, kept, tail, changes, finite = program(
                 z, kept, tail, step, number, number < count, shared, own, own_memory
             )
-            return (tail, memory.put(remembered, start + within, own_memory)), (z, kept, finite)
+            return (tail, memory.put(remembered, start + within, changes)), (z, kept, finite)
 
         xs = jnp.arange(batches) * rows, kept, own
         (tail, remembered), (z, kept, finite) = jax.lax.scan(batch, (tail, stretch.memory), xs)

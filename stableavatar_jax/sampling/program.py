@@ -30,8 +30,9 @@ VelocityFn = Callable[[Any, Any, Array, Array], Array]
 (`Own`); `t` is the network's time input, 1000 at noise."""
 
 Apply = Callable[[Any, Any, Array, Array, Any], tuple[Array, Any]]
-"""`apply(shared, own, z, t, memory) -> velocity, memory`: the same, with what the windows remember of their earlier
-steps before and after; its leaves lead with the windows, `[R ...]`."""
+"""`apply(shared, own, z, t, memory) -> velocity, changes`: the same, with what the windows remember of their earlier
+steps, a tree whose leaves lead with the windows, `[R ...]`; and the same tree as it is afterwards, with None for leaves
+that stay."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,11 @@ class Velocity:
     def __call__(self, shared: Any, own: Any, z: Array, t: Array) -> Array:
         """The first kind's velocity of windows that remember nothing: a `VelocityFn`."""
         return self.kinds[0](shared, own, z, t, self.init(z))[0]
+
+
+def stays(leaf: Any) -> bool:
+    """Whether a leaf of what changes is one that stays."""
+    return leaf is None
 
 
 def without_memory(velocity: VelocityFn) -> Velocity:
@@ -131,8 +137,8 @@ def make_program(velocity: Velocity, solver: Solver, config: WindowConfig, kind:
 
     `program(z [R F H W C], kept [Q R S H W C], tail, step [R], window [R], live [R], shared, own [R ...], memory)`
     gives the next latents of each window's first S frames (S is the stride; no later window changes their velocity),
-    what the solver keeps of them, the new tail, the windows' memory, and whether each row's velocities were finite.
-    At step 0 the memory is made anew, whatever is given.
+    what the solver keeps of them, the new tail, what changes of the windows' memory, and whether each row's velocities
+    were finite. At step 0 the memory is made anew, whatever is given.
 
     A tail is the fused velocities of the `overlap` frames that a window shares with the one before it. `[overlap ...]`
     is handed from row to row: the rows are neighbours. `[R overlap ...]` has one for each row. A row that is not
@@ -150,11 +156,19 @@ def make_program(velocity: Velocity, solver: Solver, config: WindowConfig, kind:
             new = lambda fresh, x: jnp.where(by_row(step == 0, x), fresh, x)  # noqa: E731
             memory = jax.tree.map(new, velocity.init(z), memory)
 
-        def predict() -> tuple[Array, Any]:
-            v, remembered = apply(shared, own, z, solver.t[step], memory)
-            return v.astype(jnp.float32), remembered
+        given, kept_leaf = (shared, own, z, solver.t[step], memory), lambda new, old: None if new is None else old
+        changes = jax.eval_shape(apply, *given)[1] if jax.tree.leaves(memory) else memory
 
-        v, memory = jax.lax.cond(live.any(), predict, lambda: (jnp.zeros(z.shape, jnp.float32), memory))
+        def predict() -> tuple[Array, Any]:
+            v, changes = apply(*given)
+            return v.astype(jnp.float32), changes
+
+        def nothing() -> tuple[Array, Any]:
+            return jnp.zeros(z.shape, jnp.float32), jax.tree.map(kept_leaf, changes, memory, is_leaf=stays)
+
+        v, changes = jax.lax.cond(live.any(), predict, nothing)
+        if begins:  # what stays is new
+            changes = jax.tree.map(lambda new, old: old if new is None else new, changes, memory, is_leaf=stays)
         v = jnp.where(by_row(live, z), v, 0)
         alone = (window == 0) | (step < config.first_fused_step)
         share = jnp.where(alone[:, None], 1, weights) * live[:, None]
@@ -166,7 +180,7 @@ def make_program(velocity: Velocity, solver: Solver, config: WindowConfig, kind:
             tail, v = jax.lax.scan(lambda tail, row: fuse(tail, *row), tail, (v, share))
         noise = None if solver.noise is None else _new_noise(own.seed, step, window * stride, z[:, :stride].shape[1:])
         z, kept = solvers.step(solver, step, z[:, :stride], v, kept, noise)
-        return z, kept, tail, memory, jnp.isfinite(v).all(range(1, v.ndim))
+        return z, kept, tail, changes, jnp.isfinite(v).all(range(1, v.ndim))
 
     return program
 

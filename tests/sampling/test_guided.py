@@ -9,6 +9,8 @@ from numpy.testing import assert_array_equal
 from stableavatar_jax.diffusion import guidance, solvers
 from stableavatar_jax.diffusion.reuse import Step, guided_steps
 from stableavatar_jax.diffusion.windows import WindowConfig
+from stableavatar_jax.sampling import memory
+from stableavatar_jax.sampling.front import KINDS, Front, Rows, make_advance
 from stableavatar_jax.sampling.guided import Network, guided
 from stableavatar_jax.sampling.plain import make_plain
 from stableavatar_jax.sampling.program import Own
@@ -74,20 +76,33 @@ def test_each_kind_by_hand():
     context = np.float32([1.0]), Own(jnp.ones((2, 7)), jnp.zeros(2, int))
     v, v_later = (np.asarray(velocity(*context, x, jnp.ones(2))) for x in (z, later))
     weights = np.float32(GUIDANCE.coefficients) @ np.float32([1, 0.5, 0.25])
-    one, memory = full(*context, z, jnp.ones(2), way.init(z))
+    one, remembered = full(*context, z, jnp.ones(2), way.init(z))
     np.testing.assert_allclose(one, z / 4 + v * weights / 2, atol=1e-6)
     for kind, base, moved, factor in (
         (skip, later, v, weights / 2),
         (main_skip, later, v, 0.5 + (weights - 1) / 2),
-        (main, later, v_later, 0.5),
+        (main, later, v_later, 0.5),  # the last, as what it keeps is looked at below
     ):
-        two, kept = kind(*context, later, jnp.ones(2), memory)
+        two, kept = kind(*context, later, jnp.ones(2), remembered)
         difference = v * (weights - 1) / 2 if kind is main else 0
         np.testing.assert_allclose(two, base / 4 + moved * factor + difference, atol=1e-6)
-        if kind is not main:
-            jax.tree.map(assert_array_equal, kept.added, memory.added)
-    assert_array_equal(kept.added[:, 1:], memory.added[:, 1:])  # of the branches that did not run
-    assert np.abs(kept.added[:, 0] - memory.added[:, 0]).max() > 0.1
+        assert (kept.added is None, kept.difference is None) == (kind is not main, kind is not skip)
+    assert_array_equal(kept.added[:, 1:], remembered.added[:, 1:])  # of the branches that did not run
+    assert np.abs(kept.added[:, 0] - remembered.added[:, 0]).max() > 0.1
+
+
+def test_memory_is_changed_in_its_place():
+    """No kind of step copies what is kept of all windows on the line, which may be most of a device's memory."""
+    config, solver = WindowConfig(window=7, overlap=3, batches=1), solvers.solver("euler", 50)
+    way = guided(NETWORK, GUIDANCE, (FULL, SKIP, MAIN, MAIN_SKIP) + (SKIP,) * 46, reuse=True)
+    z, shape = jnp.zeros((50, 8, *SHAPE)), (7, *SHAPE)
+    kept = memory.begin(way, 99, shape)
+    front = Front(z, solvers.init(solver, z), jnp.zeros((50, 3, *SHAPE)), jnp.zeros((99, 7)), kept)
+    rows = Rows(*(np.zeros((1, 1), kind) for kind in KINDS))
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
+    for kind in range(len(way.kinds)):
+        compiled = make_advance(way, solver, config, kind=kind).lower(front, rows, jnp.ones(1)).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes < whole / 4, way.kinds[kind]
 
 
 def test_one_branch_of_guidance_leaves_nothing_to_reuse():
@@ -108,15 +123,15 @@ def case(dit, params):  # noqa: F811
 def test_a_step_is_compiled_for_what_it_needs(case):
     """Five windows of three branches are fifteen rows; one branch alone is five, and what is left out is not read."""
     arguments, way = case
-    memory = way.init(arguments[2])
+    kept = way.init(arguments[2])
     for kind, step in zip(way.kinds, (FULL, SKIP, MAIN, MAIN_SKIP), strict=True):
-        text = jax.jit(kind).lower(*arguments, memory).as_text()
+        text = jax.jit(kind).lower(*arguments, kept).as_text()
         assert ("tensor<15x" in text) == step.guided
-        traced = jax.make_jaxpr(kind)(*arguments, memory)
+        traced = jax.make_jaxpr(kind)(*arguments, kept)
         from jax.interpreters import partial_eval as pe
 
         _, used = pe.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
-        paths = jax.tree_util.tree_leaves_with_path((*arguments, memory))
+        paths = jax.tree_util.tree_leaves_with_path((*arguments, kept))
         read = {jax.tree_util.keystr(path) for (path, _), is_used in zip(paths, used, strict=True) if is_used}
         for part in ("'blocks'", "'audio_adapter'", ".sound"):
             assert any(part in name for name in read) != step.skipped, (part, step)
@@ -126,10 +141,10 @@ def test_a_step_is_compiled_for_what_it_needs(case):
 def test_a_cache_that_skips_nothing_changes_nothing(case, dit):  # noqa: F811
     arguments, way = case
     plain = jax.jit(make_velocity(dit, GUIDANCE))(*arguments)
-    memory = way.init(arguments[2])
-    kept, memory = jax.jit(way.kinds[0])(*arguments, memory)
-    assert_array_equal(kept, plain)
+    kept = way.init(arguments[2])
+    v, kept = jax.jit(way.kinds[0])(*arguments, kept)
+    assert_array_equal(v, plain)
     # At the same place, what is left out is what would be added; the main branch stands for all.
     for kind in way.kinds[1:]:
-        np.testing.assert_allclose(jax.jit(kind)(*arguments, memory)[0], plain, atol=3e-5, rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(kind)(*arguments, kept)[0], plain, atol=3e-5, rtol=1e-5)
     assert guided_steps(4, 0.0, 0.5) == (True, True, False, False)

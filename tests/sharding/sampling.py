@@ -46,8 +46,8 @@ SCHEDULE = (Step(), Step(guided=False, skipped=True))
 def video(
     mesh: jax.sharding.Mesh | None, order: str, schedule: tuple[Step, ...] = ()
 ) -> tuple[np.ndarray, list[str], float]:
-    """Latents of a video, what the blocks move in an evaluation of two windows, and the share of what is remembered
-    that a device holds.
+    """Latents of a video, what the blocks move in an evaluation of two windows, and the share of what the
+    blocks added that a device holds.
     """
     dit, rng, c = part(MODEL, "dit"), np.random.default_rng(0), MODEL.dit
     normal = lambda *shape: rng.standard_normal(shape, np.float32)  # noqa: E731
@@ -71,8 +71,8 @@ def video(
     run = jax.jit(velocity).lower(shared, own, noise[:8].reshape(2, 4, *SIZE, 16), np.float32([900, 300]))
     lines = run.compile().as_text().splitlines() if mesh else []
     within = "\n".join(line for line in lines if "run_blocks" in line)
-    leaves = jax.tree.leaves(memory.begin(velocity, 3, (4, *SIZE, 16)))
-    held = sum(leaf.addressable_shards[0].data.size for leaf in leaves) / max(1, sum(leaf.size for leaf in leaves))
+    kept = memory.begin(velocity, 3, (4, *SIZE, 16))
+    held = kept.added.addressable_shards[0].data.size / kept.added.size if schedule else 0.0
     return np.concatenate([block.z for block in blocks]), moves(within), held
 
 
