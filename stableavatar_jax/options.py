@@ -49,7 +49,7 @@ ELSEWHERE = {
     "run-dir": "output output-dir logdir log-dir workdir resume resume-from-checkpoint exp-dir save-dir",
     "seed": "random-seed base-seed noise-seed manual-seed",
     "shift": "flow-shift sample-shift timestep-shift time-shift",
-    "solver": "sampler scheduler sample-solver sampling-method",
+    "solver": "scheduler sample-solver sampling-method",
     "source": "input input-dir data dataset",
     "steps": "num-inference-steps inference-steps num-steps sample-steps sampling-steps denoising-steps "
     "max-train-steps num-train-steps max-steps iterations iters epochs num-epochs",
