@@ -13,11 +13,13 @@ from stableavatar_jax.evaluation import __main__ as evaluation
 from stableavatar_jax.options import groups
 from stableavatar_jax.page.__main__ import Page
 from stableavatar_jax.plan import __main__ as plan
+from stableavatar_jax.sampling.calibrate import Calibrate
 from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.training.parts.configs import CONFIGS
 from stableavatar_jax.world import __main__ as world
 
 PAGE = Path(__file__).with_suffix(".md")
+ROOT = PAGE.resolve().parents[1]
 ABOUT = """# All options of all commands
 
 `python docs/options.py` writes this page from the code; a test compares the two. `COMMAND --help` says the same in a
@@ -26,6 +28,7 @@ terminal. An option without a default is off, or says what it does without one. 
 """
 PROGRAMS: dict[str, type[Any] | Mapping[str, type[Any]]] = {
     "python sample.py": SampleConfig,
+    "python -m stableavatar_jax.sampling.calibrate": Calibrate,
     "python -m stableavatar_jax.page": Page,
     "python train.py --part": CONFIGS,
     "python -m stableavatar_jax.data": data.COMMANDS,
@@ -37,27 +40,34 @@ PROGRAMS: dict[str, type[Any] | Mapping[str, type[Any]]] = {
 }
 
 
+ALIKE = {
+    "python train.py --part": "python train.py --part dit",
+    "python -m stableavatar_jax.sampling.calibrate": "python sample.py",
+}
+"""Programs most of whose options another command lists."""
+
+
 def page() -> str:
-    """The whole page. Parts of the model share most options of `train.py`: the first lists them all, others theirs."""
+    """The whole page. Where commands share most options, the first lists them all, others theirs."""
     commands = {}
     for program, known in PROGRAMS.items():
         named = known if isinstance(known, Mapping) else {"": known}
         commands |= {f"{program} {name}".strip(): (cls, program) for name, cls in named.items()}
     contents = [f"* [`{name}`](#{_anchor(name)}): {_first(cls)}" for name, (cls, _) in commands.items()]
     sections = []
-    seen: set[tuple[str, str]] = set()
+    seen: dict[str, set[tuple[str, str]]] = {}
     for name, (cls, program) in commands.items():
-        others = seen if program.endswith("--part") else set()
-        note = f" Options that `{program} dit` has too are listed there." if others else ""
+        family = ALIKE.get(program, name)
+        others = seen.setdefault(family, set())
+        note = f" Options that `{family}` has too are listed there." if others else ""
         sections.append(f"## `{name}`\n\n{_first(cls)}{note}\n")
         for about, options in groups(cls):
             rows = [_row(option, text) for option, text in options if (option, text) not in others]
             if rows:
                 sections.append("\n".join([*([f"{about}\n"] if about else []), "| option | default | |",
                                            "| --- | --- | --- |", *rows, ""]))  # fmt: skip
-            if program.endswith("--part"):
-                seen |= set(options)
-    return "\n".join([ABOUT, *contents, "", *sections])
+            others |= set(options)
+    return "\n".join([ABOUT, *contents, "", *sections]).replace(f"{ROOT}/", "")  # wherever the checkout lies
 
 
 def _first(cls: type[Any]) -> str:
