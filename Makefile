@@ -8,7 +8,7 @@ AUDIO  ?= $(ASSETS)/speech.flac
 OUTPUT ?= outputs/demo.mp4
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test golden parity tpu lint clean
+.PHONY: help setup demo test golden parity tpu docs lint clean
 help:    ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -44,6 +44,9 @@ tpu:     ## the transformer compiled for a TPU, on this machine's CPU (0.7 GB to
 	$(PYTHON) -m venv .venv-tpu
 	.venv-tpu/bin/pip install -q -c constraints.txt -e '.[dev,tpu]'
 	TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -q -s tests/tpu
+
+docs: .venv/stamp ## write docs/options.md, the reference of all options, from the code
+	$(BIN)/python docs/options.py
 
 lint: .venv/stamp ## ruff, import layers, types
 	$(BIN)/ruff check .
