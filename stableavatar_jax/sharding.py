@@ -251,10 +251,9 @@ def draw(module: nn.Module, key: jax.Array) -> Any:
 
 def initialise(module: nn.Module, key: jax.Array, mesh: Mesh | None = None) -> Any:
     """The module's params, initialised in their dtype and sharding: no device ever holds all of them."""
-    init = functools.partial(draw, module)
-    if mesh is None:
-        return unbox(jax.jit(init, compiler_options=quickly())(key))
-    boxed = jax.eval_shape(init, key)
+    if mesh is None:  # with the module as an argument the same one is traced once
+        return unbox(jax.jit(draw, static_argnums=0, compiler_options=quickly())(module, key))
+    boxed = jax.eval_shape(functools.partial(draw, module), key)
     with on_mesh(mesh):
-        born = jax.jit(init, out_shardings=shardings(boxed, mesh), compiler_options=quickly())
-        return unbox(born(key))
+        born = jax.jit(draw, static_argnums=0, out_shardings=shardings(boxed, mesh), compiler_options=quickly())
+        return unbox(born(module, key))

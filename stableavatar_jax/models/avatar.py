@@ -1,5 +1,6 @@
 """All parts of a model together: what `config.json` of a model directory holds."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -43,8 +44,12 @@ def settled(
     )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=64)
 def boxed_params(module: nn.Module) -> Any:
-    """Shapes and dtypes of a network's params, with the names of their axes; nothing is allocated."""
+    """Shapes and dtypes of a network's params, with the names of their axes; nothing is allocated.
+
+    A network is traced once: a run asks for them several times.
+    """
     return jax.eval_shape(module.init, jax.random.key(0), *module.example())["params"]
 
 

@@ -1,6 +1,7 @@
 """How fast a machine does each kind of a run's work: by a table of chips, or by a product measured here."""
 
 import dataclasses
+import functools
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +57,9 @@ def machine(device: Any, dtype: str) -> Machine:
     return Machine(name=device.device_kind, platform=device.platform, rates=rates, bandwidth=bandwidth, told=told)
 
 
+@functools.lru_cache
 def matrix_speed(dtype: str, size: int = 2048) -> float:
-    """Operations a second of a matrix product on the default device, measured in well under a second."""
+    """Operations a second of a matrix product on the default device, measured in well under a second, once a process."""
     a = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
