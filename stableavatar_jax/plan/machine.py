@@ -59,7 +59,7 @@ def machine(device: Any, dtype: str) -> Machine:
 
 @functools.lru_cache
 def matrix_speed(dtype: str, size: int = 2048) -> float:
-    """Operations a second of a matrix product on the default device, measured in well under a second, once a process."""
+    """Operations a second of a matrix product on the default device, once a process, in well under a second."""
     a = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
