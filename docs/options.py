@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import stableavatar_jax
 from stableavatar_jax.convert import commands as convert
 from stableavatar_jax.data import __main__ as data
 from stableavatar_jax.demo import __main__ as demo
@@ -18,6 +19,8 @@ from stableavatar_jax.sampling.config import SampleConfig
 from stableavatar_jax.training.parts.configs import CONFIGS
 from stableavatar_jax.world import __main__ as world
 
+HERE = f"{Path(stableavatar_jax.__file__).parents[1]}/"
+"""What the paths of files of the package begin with."""
 PAGE = Path(__file__).with_suffix(".md")
 ROOT = PAGE.resolve().parents[1]
 ABOUT = """# All options of all commands
@@ -82,7 +85,7 @@ def _anchor(title: str) -> str:
 
 def _row(option: str, text: str) -> str:
     found = re.search(r" ?\(default: (.*)\)$", text)
-    default = f"`{found[1]}`" if found else ""
+    default = f"`{found[1].removeprefix(HERE)}`" if found else ""
     text = text[: found.start()] if found else text
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in (f"`{option}`", default, text)) + " |"
 

@@ -238,7 +238,7 @@ def _tidied(text: str) -> str:
         return argparse.SUPPRESS
     text = re.sub(r" ?\(default: (None|False|)\)$", "", text)
     text = re.sub(r"(\(required\).*) \(required\)$", r"\1", text)
-    return re.sub(r"\(default: (.{40}).{20,}\)$", r"(default: \1...)", text, flags=re.DOTALL)
+    return re.sub(r"\(default: (?!/)(.{40}).{20,}\)$", r"(default: \1...)", text, flags=re.DOTALL)  # but paths
 
 
 def _rank(action: Any, added: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ SHELL = [block for block in blocks() if block.info[:1] in ((), ("bash",)) and "p
 
 def test_all_options_are_those_of_the_code():
     assert (DOCS / "options.md").read_text(encoding="utf-8") == OPTIONS["page"](), "run `python docs/options.py`"
+    assert str(ROOT) not in OPTIONS["page"](), "a path of this machine"
 
 
 def test_every_page_is_in_the_index():
