@@ -127,7 +127,7 @@ def test_models_that_are_refused(model, options, words):
 
 def test_the_example_of_the_readme(tmp_path, monkeypatch):
     """As it stands there, with the bundled character and the start of the bundled speech under the example's names."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python run\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     Path("face.png").write_bytes(PICTURE.read_bytes())
     with wave.open("speech.wav", "wb") as file:
