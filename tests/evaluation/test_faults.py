@@ -18,14 +18,14 @@ from stableavatar_jax.world.config import BuildWorldConfig
 from stableavatar_jax.world.draw import Pose, render
 from stableavatar_jax.world.known import read_known
 
-SECONDS, FPS, LAG = 4.0, 25, 4
-FRAMES = 101
+SECONDS, FPS, LAG = 6.0, 25, 4
+FRAMES = 151
 PLAN = WindowPlan(latent_frames(FRAMES), 9, 3)
 
 
 @pytest.fixture(scope="module")
 def known():
-    """A held-out clip of four seconds."""
+    """A held-out clip of six seconds."""
     world = BuildWorldConfig(output=Path("unused"), characters=2, seconds=SECONDS, split="test")
     return read_known(make_clip(world, 1))
 
@@ -60,7 +60,7 @@ def blur_grows(frames):
 
 def freezes(frames):
     out = frames.copy()
-    out[60:80] = out[60]
+    out[90:110] = out[90]
     return out
 
 

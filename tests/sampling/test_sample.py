@@ -25,7 +25,7 @@ from stableavatar_jax.weights.lora_writer import save_lora
 
 SIZE = 32
 OVERLAPS = (0, 2, 5, 10, 15)
-LENGTHS = (0.1, 0.2, 3.2, 3.24, 3.28, 3.36, 5.0, 21.0)
+LENGTHS = (0.1, 0.2, 3.2, 3.24, 3.28, 3.36, 5.0, 61.0)
 # Every length, every overlap, and every overlap on a video of several windows.
 PAIRS = [*zip(LENGTHS, (10, 5, 0, 2, 15, 10, 5, 10), strict=True), *((5.0, overlap) for overlap in (0, 2, 10, 15))]
 FAST = change(tiny.config, height=SIZE, width=SIZE, steps=1, guidance="none")

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import train
 from stableavatar_jax.configs import tiny as preset
 from stableavatar_jax.data.sources.records import FIELDS, RecordWriter
 from tests.training import tiny
@@ -113,9 +112,9 @@ def test_a_death_an_interrupt_and_another_mesh(records, children, tmp_path):
     assert (run / "checkpoints" / str(done)).is_dir()
 
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    last = command(records, run, steps=done + STEPS, **{"mesh.context": 2})
-    ended = subprocess.run(last, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert train.main(command(records, alone, steps=done + STEPS)[2:]) == 0  # on this process's one device
+    for folder, more in ((run, {"mesh.context": 2}), (alone, {"mesh.fsdp": 1, "mesh.context": 1, "mesh.data": 2})):
+        last = command(records, folder, steps=done + STEPS, **more)
+        ended = subprocess.run(last, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
     ours, theirs = ([float(row["loss"]) for row in metrics(folder)] for folder in (run, alone))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)

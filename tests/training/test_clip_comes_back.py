@@ -23,7 +23,7 @@ from stableavatar_jax.training.parts.config import StepConfig
 from stableavatar_jax.training.state import join, merged
 from tests.training import tiny
 
-ROWS, STEPS = 16, 300
+ROWS, STEPS = 16, 600
 DIT = dataclasses.replace(
     tiny.MODEL.dit, dim=128, ffn_dim=256, heads=4, adapter=dataclasses.replace(tiny.MODEL.dit.adapter, dim=128)
 )

@@ -36,7 +36,7 @@ def test_raw_clips_become_a_video(shared, tmp_path):
     data.main(["precompute", "--data", path("clips"), "--output", path("records"), "--checkpoint", path("model"),
                "--frames", "9", "--sizes", "64", "64", "--windows-per-clip", "1"])  # fmt: skip
 
-    picture, sound = shared / "data/portraits/photo-woman-02.png", shared / "data/awkward/8khz-digit.wav"
+    picture, sound = shared / "data/portraits/photo-woman-02.png", shared / "data/audio/dialog-a-01.wav"
     options = ["--config", "train_tiny", "--checkpoint", path("model"), "--run-dir", path("run"), "--steps", "3",
                "--mesh.fsdp", "1"]  # fmt: skip
     validation = ["--validate-every", "3", "--validation.image", str(picture), "--validation.audio", str(sound),
@@ -45,7 +45,7 @@ def test_raw_clips_become_a_video(shared, tmp_path):
     with (tmp_path / "run" / "metrics.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     seen = media.probe(tmp_path / "run" / "validation" / "3.mp4")
-    assert (seen.frames, seen.height, seen.width, seen.sound) == (11, 64, 64, True)
+    assert (seen.frames, seen.height, seen.width, seen.sound) == (45, 64, 64, True)
 
     assert train.main(["--run-dir", path("run"), "--export", path("trained")]) == 0
     model.rename(tmp_path / "away")  # what was exported needs the start no more, and can itself be moved
@@ -53,4 +53,4 @@ def test_raw_clips_become_a_video(shared, tmp_path):
     made = ["--checkpoint", path("moved"), "--image", str(picture), "--audio", str(sound), "--output", path("talk.mp4")]
     assert sample.main([*made, "--fps", "25", "--steps", "1", "--dtype", "float32"]) == 0
     seen = media.probe(tmp_path / "talk.mp4")
-    assert (seen.frames, seen.height, seen.width) == (11, 64, 64)
+    assert (seen.frames, seen.height, seen.width) == (45, 64, 64)
