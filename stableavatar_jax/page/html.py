@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,4 +91,4 @@ def video(wanted: Wanted) -> str:
 
 
 def _address(path: Path) -> str:
-    return html.escape(f"{SERVED}{path.absolute()}")
+    return f"{SERVED}{urllib.parse.quote(str(path.absolute()))}"

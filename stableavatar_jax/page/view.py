@@ -16,6 +16,8 @@ from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig
 
 POLL = 0.3
 """Seconds between two looks at a video that is being made."""
+HOUR = 3600
+"""Seconds between two looks for uploads that are a day old, which go: videos have copies of theirs."""
 PICTURES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"]
 ABOUT = "A picture and a recording become a talking video. Everything stays on the machine that this page runs on."
 FIELDS = ("image", "audio", "prompt", "seed", "steps", "guidance", "height", "width", "start", "duration")
@@ -27,7 +29,7 @@ Check = Callable[[Path], str | None]
 
 def build(queue: Queue, config: SampleConfig, limits: str, check: Check) -> gr.Blocks:
     """The page of a queue. `config` has the values that fields begin with; `limits` says what the model is for."""
-    with gr.Blocks(title="StableAvatar", analytics_enabled=False) as page:
+    with gr.Blocks(title="StableAvatar", analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)) as page:
         gr.Markdown(f"# StableAvatar\n{ABOUT}\n\n{limits}")
         mine = gr.State(None)
         with gr.Row():
