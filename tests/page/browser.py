@@ -35,7 +35,7 @@ class Tab:
         given = {"script": body, "args": list(arguments)}
         return self._call("POST", f"{self._session}/execute/sync", given)
 
-    def until(self, body, seconds=60):
+    def until(self, body, seconds=240):
         """What JavaScript returns, when that is true for the first time."""
         deadline = time.monotonic() + seconds
         while not (found := self.script(body)):

@@ -22,7 +22,7 @@ def main(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as address, browser.opened(address) as tab:
         user = filled(tab, PICTURE, duration=2)
         user.script(PRESS.format("Make the video"))
-        user.until("return document.querySelector('#status').innerText.includes('finished')", 300)
+        user.until("return document.querySelector('#status').innerText.includes('finished')")
         user.script("document.querySelector('#video video').currentTime = 1.2; window.scrollTo(0, 0)")
         user.until(PIXELS)  # a frame is decoded
         time.sleep(1)  # the player's own signs of loading go

@@ -23,5 +23,5 @@ def served(folder, *options):
             yield line.split(" at ")[1].split()[0]
         finally:
             process.send_signal(signal.SIGINT)
-            status = process.wait(60)
+            status = process.wait(240)
     assert status == 130

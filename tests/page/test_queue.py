@@ -41,7 +41,7 @@ def queue(tmp_path, avatar):
 
 
 def ended(wanted):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not wanted.over and time.monotonic() < deadline:
         time.sleep(0.02)
     return wanted.state
@@ -58,7 +58,7 @@ def begun(queue, wanted, monkeypatch):
     def slowly(self, event):
         if isinstance(event, Denoised) and self._line[0] is wanted:
             reached.set()
-            go.wait(60)
+            go.wait(240)
         listen(self, event)
 
     monkeypatch.setattr(Queue, "__call__", slowly)
@@ -99,7 +99,7 @@ def test_a_cancelled_video_leaves_nothing_and_the_next_is_made(queue, given, tmp
     first = queue.add({**given, "order": order})
     reached, go = begun(queue, first, monkeypatch)
     waits = [queue.add({**given, "seed": seed, "duration": 0.3}) for seed in range(2)]
-    assert reached.wait(60)
+    assert reached.wait(240)
     assert [queue.ahead(each) for each in (first, *waits)] == [0, 1, 2]
     queue.cancel(waits[0])
     assert waits[0].state == "cancelled" and not waits[0].folder.exists() and queue.ahead(waits[1]) == 1
@@ -114,7 +114,7 @@ def test_a_closed_page_leaves_nothing_unfinished(avatar, given, tmp_path, monkey
     with Queue(FAST, avatar, tmp_path / "page") as queue:
         first, second = queue.add(given), queue.add(given)
         reached, go = begun(queue, first, monkeypatch)
-        assert reached.wait(60)
+        assert reached.wait(240)
         with pytest.raises(Mistake, match="process .* is writing it"), Queue(FAST, avatar, tmp_path / "page"):
             pass
         threading.Timer(0.3, go.set).start()
