@@ -164,7 +164,8 @@ class Avatar:
     @functools.cached_property
     def fingerprint(self) -> str:
         """What the transformer's weights are known by."""
-        return calibration.fingerprint(self.parts.directory, self.parts.seed, self.loras)
+        folder = self.parts.transformer or self.parts.directory
+        return calibration.fingerprint(folder, self.parts.seed, self.loras)
 
     def latents(
         self, job: Job, tell: Tell = silent, state: State | None = None
