@@ -190,7 +190,7 @@ def test_what_changed_is_made_again(inputs, tmp_path, capsys):
 def test_a_list_that_was_stopped_goes_on(inputs, tmp_path, monkeypatch, capsys):
     path = listed(inputs, [{"audio": "short.wav", "seed": seed} for seed in range(4)], "stopped.jsonl")
     output = tmp_path / "videos"
-    write, written = jobs._Maker._write, []
+    write, written = jobs.Maker._write, []
 
     def stop(self, planned, *rest):
         if len(written) == 2:
@@ -198,7 +198,7 @@ def test_a_list_that_was_stopped_goes_on(inputs, tmp_path, monkeypatch, capsys):
         written.append(planned)
         write(self, planned, *rest)
 
-    monkeypatch.setattr(jobs._Maker, "_write", stop)
+    monkeypatch.setattr(jobs.Maker, "_write", stop)
     assert main(arguments(path, output)) == 130
     monkeypatch.undo()
     assert names(output) == ["0001.json", "0001.mp4", "0002.json", "0002.mp4", "summary.jsonl"]
@@ -224,7 +224,7 @@ def test_what_ends_a_group_ends_no_other_video(inputs, tmp_path, monkeypatch, ca
 
 def test_a_bug_leaves_its_traceback_and_a_full_disk_ends_the_list(inputs, tmp_path, monkeypatch, capsys):
     path = listed(inputs, [{"audio": "short.wav", "seed": seed} for seed in range(2)], "bug.jsonl")
-    monkeypatch.setattr(jobs._Maker, "_write", lambda *_: [].pop())
+    monkeypatch.setattr(jobs.Maker, "_write", lambda *_: [].pop())
     assert main(arguments(path, tmp_path / "a")) == 1
     told = (tmp_path / "a" / "0002.error.txt").read_text()
     assert told.startswith("IndexError: pop from empty list\n\nTraceback")
@@ -232,7 +232,7 @@ def test_a_bug_leaves_its_traceback_and_a_full_disk_ends_the_list(inputs, tmp_pa
     def full(*_):
         raise Mistake("disk full", UNWRITTEN)
 
-    monkeypatch.setattr(jobs._Maker, "_write", full)
+    monkeypatch.setattr(jobs.Maker, "_write", full)
     assert main(arguments(path, tmp_path / "b")) == 1
     assert "error: disk full" in capsys.readouterr().err
     assert names(tmp_path / "b") == ["summary.jsonl"]
