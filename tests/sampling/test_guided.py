@@ -44,7 +44,6 @@ NETWORK = Network(
     room=lambda z, branches: jnp.zeros((len(z), branches, *z.shape[1:])),
 )
 SCHEDULES = {
-    "reuse": ((FULL, FULL, MAIN, MAIN, MAIN), True),
     "interval": ((MAIN, FULL, FULL, MAIN, MAIN), False),
     "cache": ((FULL, SKIP, SKIP, FULL, SKIP), False),
     "both": ((FULL, SKIP, MAIN, MAIN_SKIP, MAIN_SKIP), True),
