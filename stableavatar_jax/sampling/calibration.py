@@ -105,14 +105,14 @@ def schedule(denoising: "Denoising") -> Schedule:
     return tuple(map(Step, guided, skipped))
 
 
-def _ratios(path: Path, names: Iterable[str], steps: int) -> list[list[float]]:
+def _ratios(path: Path, names: list[str], steps: int) -> list[list[float]]:
     """The ratios of branches. Raises Mistake where the file has others."""
     found = read_calibration(path)
     if (have := found.valid_for.get("steps")) != steps:
         raise Mistake(f"{path}: it was calibrated for --steps {have}, not {steps}; calibrate again")
-    if missing := set(names) - found.ratios.keys():
-        raise Mistake(f"{path}: it was calibrated without the branch {missing.pop()!r} of guidance; calibrate again")
-    return [found.ratios[name] for name in names]
+    if missing := [each for each in names if each not in found.ratios]:
+        raise Mistake(f"{path}: it was calibrated without the branch {missing[0]!r} of guidance; calibrate again")
+    return [found.ratios[each] for each in names]
 
 
 def name(branch: Any) -> str:
