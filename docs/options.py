@@ -31,7 +31,7 @@ terminal. An option without a default is off, or says what it does without one. 
 """
 PROGRAMS: dict[str, type[Any] | Mapping[str, type[Any]]] = {
     "python sample.py": SampleConfig,
-    "python -m stableavatar_jax.sampling.calibrate": Calibrate,
+    "python -m stableavatar_jax.sampling calibrate": Calibrate,
     "python -m stableavatar_jax.page": Page,
     "python train.py --part": CONFIGS,
     "python -m stableavatar_jax.data": data.COMMANDS,
@@ -45,7 +45,7 @@ PROGRAMS: dict[str, type[Any] | Mapping[str, type[Any]]] = {
 
 ALIKE = {
     "python train.py --part": "python train.py --part dit",
-    "python -m stableavatar_jax.sampling.calibrate": "python sample.py",
+    "python -m stableavatar_jax.sampling calibrate": "python sample.py",
 }
 """Programs most of whose options another command lists."""
 

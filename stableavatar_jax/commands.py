@@ -103,7 +103,8 @@ def _run(
                 print(_overview(commands, about))
                 return 0 if argv else 2
             name = _known(argv[0], commands, "command")
-            options = parse_options(commands[name], argv[1:], program=f"{program()} {name}")
+            begin = start(argv[1:]) if start else None
+            options = parse_options(commands[name], argv[1:], program=f"{program()} {name}", default=begin)
     except Mistake as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

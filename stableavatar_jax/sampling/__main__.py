@@ -1,4 +1,7 @@
-"""The command that makes a talking video: `python sample.py`, or `stableavatar-sample` where it is installed."""
+"""The command that makes a talking video: `python sample.py`, or `stableavatar-sample` where it is installed.
+
+`calibrate` in front of the options is the command of `calibrate.py`.
+"""
 
 import dataclasses
 import functools
@@ -23,6 +26,11 @@ A_MINUTE = 60 * 16000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["calibrate"]:
+        from stableavatar_jax.sampling import calibrate
+
+        return calibrate.main(argv[1:])
     return commands.main(SampleConfig, argv, run=run, start=defaults)
 
 

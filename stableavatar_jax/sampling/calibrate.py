@@ -1,4 +1,4 @@
-"""The command that measures what a step cache may leave out: `python -m stableavatar_jax.sampling.calibrate`."""
+"""The command that measures what a step cache may leave out: `python -m stableavatar_jax.sampling calibrate`."""
 
 import sys
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Calibrate(SampleConfig):
     for --cache of sampling, which is valid for these weights, steps, levels, size and guidance. It takes as long as
     making the videos.
 
-    python -m stableavatar_jax.sampling.calibrate --config avatar_1b --checkpoint DIR \\
+    python -m stableavatar_jax.sampling calibrate --config avatar_1b --checkpoint DIR \\
         --image face.png --audio speech.wav --output cache.json
     """
 
@@ -40,8 +40,9 @@ class Calibrate(SampleConfig):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; the exit status."""
-    return commands.main(Calibrate, argv, run=run, start=_defaults)
+    """The command line, without its name; the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    return commands.main({"calibrate": Calibrate}, ["calibrate", *argv], run=run, start=_defaults)
 
 
 def _defaults(argv: Sequence[str]) -> Calibrate | None:
@@ -75,7 +76,3 @@ def run(config: Calibrate) -> None:
     with Bars() as bars:
         write_calibration(output, calibrated(avatar, job, [inputs.audio, *config.recordings], config.seconds, bars))
     print(output)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

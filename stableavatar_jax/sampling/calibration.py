@@ -19,7 +19,7 @@ from stableavatar_jax.whole import whole
 if TYPE_CHECKING:
     from stableavatar_jax.sampling.config import Denoising, Frame
 
-MAKE_ONE = "`python -m stableavatar_jax.sampling.calibrate` makes one"
+MAKE_ONE = "`python -m stableavatar_jax.sampling calibrate` makes one"
 ENDS = 1 << 20
 """Bytes at the beginning and at the end of a file of weights by which it is known."""
 

@@ -34,7 +34,7 @@ class Fewer:
     guidance_reuse: bool = False
     """After --guidance-until, go on adding what guidance changed at its last step, instead of leaving it off."""
     cache: Path | None = None
-    """File that `python -m stableavatar_jax.sampling.calibrate` made for this model and these options: the blocks are
+    """File that `python -m stableavatar_jax.sampling calibrate` made for this model and these options: the blocks are
     left out at the steps where they add nearly what they added before (MagCache). For 10 steps or more."""
     cache_threshold: float = 0.12
     """Error that the steps which are left out in a row may add up to; more leaves out more steps."""
