@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from stableavatar_jax.page.progress import Progress, Stage
-from stableavatar_jax.page.queue import Wanted
+from stableavatar_jax.page.wanted import Wanted
 from stableavatar_jax.words import count, duration
 
 SERVED = "/gradio_api/file="

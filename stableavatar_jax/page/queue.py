@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
@@ -17,6 +17,7 @@ from stableavatar_jax.errors import Mistake, explained
 from stableavatar_jax.locks import alone
 from stableavatar_jax.page.progress import Progress
 from stableavatar_jax.page.sofar import SoFar
+from stableavatar_jax.page.wanted import LOOK, VIDEO, State, Wanted
 from stableavatar_jax.plan import cost
 from stableavatar_jax.plan.machine import Machine, machine
 from stableavatar_jax.sampling.avatar import Avatar
@@ -27,51 +28,9 @@ from stableavatar_jax.sampling.jobs_plan import Group, Planned, groups, keeps, l
 from stableavatar_jax.sampling.paths import check_given
 from stableavatar_jax.sampling.progress import Event
 
-State = Literal["waits", "is made", "stands", "failed", "cancelled"]
-VIDEO, LOOK = "talk.mp4", "look.jpg"
-
 
 class Cancelled(Exception):
     """A video is not wanted any more."""
-
-
-class Wanted:
-    """A video that is wanted, and what has become of it."""
-
-    def __init__(self, listed: Listed):
-        self.listed = listed
-        self.state: State = "waits"
-        self.plan = ""
-        """Its cost in words."""
-        self.notices: list[str] = []
-        """What was noticed of its inputs."""
-        self.error = ""
-        self.progress: Progress | None = None
-        self.so_far: SoFar | None = None
-        self.cancelled = False
-
-    @property
-    def folder(self) -> Path:
-        """Where everything of it lies."""
-        return self.listed.output.parent
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more comes."""
-        return self.state in ("stands", "failed", "cancelled")
-
-    @property
-    def look(self) -> Path | None:
-        """A rough picture of its first window, where there is one."""
-        path = self.folder / LOOK
-        return path if path.exists() else None
-
-    @property
-    def video(self) -> Path | None:
-        """The video, or what is made of it so far."""
-        if self.state == "stands":
-            return self.listed.output
-        return self.so_far.path if self.so_far else None
 
 
 class Queue:

@@ -11,7 +11,8 @@ from PIL import Image
 from stableavatar_jax import media
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.page import html
-from stableavatar_jax.page.queue import Queue, Wanted, plain
+from stableavatar_jax.page.queue import Queue, plain
+from stableavatar_jax.page.wanted import Wanted
 from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig
 
 POLL = 0.3
