@@ -8,6 +8,7 @@ from stableavatar_jax.media.pictures import (
     enlarge,
     fit_picture,
     read_picture,
+    resized,
     write_picture,
 )
 from stableavatar_jax.media.pixels import HALF, as_bytes, centred, cielab, postprocess
@@ -44,6 +45,7 @@ __all__ = [
     "read_picture",
     "read_sound",
     "read_video",
+    "resized",
     "window_sound",
     "write_picture",
 ]

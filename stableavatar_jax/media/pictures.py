@@ -82,8 +82,22 @@ def fit_picture(
     release does.
     """
     box = cover_box(image.width, image.height, width / height, crop) if fit == "cover" else None
-    fitted = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, box=box)
-    return centred(np.asarray(fitted))
+    return centred(np.asarray(resized(image.convert("RGB"), height, width, box)))
+
+
+def resized(
+    image: Image.Image, height: int, width: int, box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """The picture, or a box of it, at another size (Pillow's bicubic with antialiasing, in 8 bit).
+
+    Pillow rounds between its two passes. Where a picture becomes wider and lower, Pillow 13 makes it lower first and
+    older ones wider first; this is Pillow 13's order with any of them.
+    """
+    left, top, right, bottom = box or (0, 0, *image.size)
+    if width > right - left and height < bottom - top:
+        image = image.resize((image.width, height), Image.Resampling.BICUBIC, box=(0, top, image.width, bottom))
+        box = (left, 0, right, height)
+    return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
 
 
 def cover_box(width: int, height: int, aspect: float, crop: float) -> tuple[float, float, float, float]:

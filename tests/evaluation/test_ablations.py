@@ -71,7 +71,10 @@ def test_every_row_is_a_way_of_sampling():
     usual = change(load_preset("demo", SampleConfig), enlarge=1)
     for name, table in TABLES.items():
         keys = [
-            (row.adapter, row.cache, ablations.as_text(ablations.decisive(change(usual, **row.options).denoising)))
+            (
+                row.adapter, row.cache, row.options.get("transformer"),
+                ablations.as_text(ablations.decisive(change(usual, **row.options).denoising)),
+            )  # fmt: skip
             for row in table.rows.values()
         ]
         assert len(set(keys)) == len(keys) > 1, name

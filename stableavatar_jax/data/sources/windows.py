@@ -134,5 +134,5 @@ def even_length(sound: Float[np.ndarray, "S"], samples: int) -> Float[np.ndarray
 def _fit_mask(mask: Image.Image, height: int, width: int, fit: media.Fit) -> Float[np.ndarray, "height width"]:
     """A mask fitted like its picture, 0..1 (Pillow's bicubic in 8 bit)."""
     box = media.cover_box(mask.width, mask.height, width / height, 0.5) if fit == "cover" else None
-    fitted = mask.convert("L").resize((width, height), Image.Resampling.BICUBIC, box=box)
+    fitted = media.resized(mask.convert("L"), height, width, box)
     return np.asarray(fitted, np.float32) / np.float32(255)
