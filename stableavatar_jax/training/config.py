@@ -151,7 +151,30 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
+class GuidanceConfig:
+    """Guidance where a run makes videos or learns from it; what is not given is settled elsewhere."""
+
+    guidance: Literal["audio_native", "cfg", "none"] | None = None
+    """Guidance, as in `sample.py`."""
+    w1: float | None = None
+    """audio_native: strength away from the velocity for silence."""
+    w2: float | None = None
+    """audio_native: strength away from the velocity without refined audio."""
+    text_scale: float | None = None
+    """cfg: strength away from the negative prompt."""
+    audio_scale: float | None = None
+    """cfg: strength away from the velocity without audio."""
+    cfg_null: Literal["dropped", "silence"] | None = None
+    """cfg: what stands for no audio."""
+
+    def given(self) -> dict[str, Any]:
+        """The options that are set, by their names in `sample.py`."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig(GuidanceConfig):
     """The video that shows what has been learned, written every `validate_every` steps. It takes any option of
     `sample.py`; those not given follow the model directory and the data that are trained on."""
 
@@ -189,18 +212,6 @@ class ValidationConfig:
     """How a step is taken."""
     shift: float | None = None
     """Shift of the noise levels towards noise; that of training by default."""
-    guidance: Literal["audio_native", "cfg", "none"] | None = None
-    """Guidance, as in `sample.py`."""
-    w1: float | None = None
-    """audio_native: strength away from the velocity for silence."""
-    w2: float | None = None
-    """audio_native: strength away from the velocity without refined audio."""
-    text_scale: float | None = None
-    """cfg: strength away from the negative prompt."""
-    audio_scale: float | None = None
-    """cfg: strength away from the velocity without audio."""
-    cfg_null: Literal["dropped", "silence"] | None = None
-    """cfg: what stands for no audio."""
     window: int | None = None
     """Latent frames of a window; the data's by default."""
     overlap: int | None = None
@@ -209,8 +220,3 @@ class ValidationConfig:
     """How neighbouring windows are blended."""
     seed: int | None = None
     """Seed of the noise; the run's by default."""
-
-    def given(self) -> dict[str, Any]:
-        """The options that are set, by their names in `sample.py`."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None}

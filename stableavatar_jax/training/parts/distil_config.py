@@ -1,38 +1,20 @@
 """Options of distillation: a student learns from a trained model with its guidance. Read without JAX."""
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.training.config import Told, ValidationConfig
+from stableavatar_jax.training.config import GuidanceConfig, Told, ValidationConfig
 from stableavatar_jax.training.parts.config import StepConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
+class TeacherConfig(GuidanceConfig):
     """The model that is learned from: the weights of `--checkpoint`, guided. What is not given is as its
     `sampling.json` says."""
 
-    guidance: Literal["audio_native", "cfg", "none"] | None = None
-    """Guidance, as in `sample.py`."""
-    w1: float | None = None
-    """audio_native: strength away from the velocity for silence."""
-    w2: float | None = None
-    """audio_native: strength away from the velocity without refined audio."""
-    text_scale: float | None = None
-    """cfg: strength away from the negative prompt."""
-    audio_scale: float | None = None
-    """cfg: strength away from the velocity without audio."""
-    cfg_null: Literal["dropped", "silence"] | None = None
-    """cfg: what stands for no audio."""
     negative_prompt: str | None = None
     """cfg: what should not be seen."""
-
-    def given(self) -> dict[str, Any]:
-        """The options that are set, by their names in `sample.py`."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
