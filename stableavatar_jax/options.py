@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import tyro
 
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.given import check_given
 from stableavatar_jax.presets import load_preset
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ def parse_options(cls: type[T], argv: Sequence[str], *, program: str, default: T
     with _as_mistakes(program):
         value = tyro.cli(cls, args=rest, default=default, prog=program)
     _check_finite(value, default)
+    check_given(value, rest)
     return value
 
 

@@ -4,18 +4,15 @@
 """
 
 import dataclasses
-import functools
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from stableavatar_jax import commands
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.hosts import DistributedConfig
-from stableavatar_jax.options import peek
 from stableavatar_jax.sampling.config import SampleConfig
-from stableavatar_jax.sampling.defaults import with_defaults
+from stableavatar_jax.sampling.defaults import of_models
 from stableavatar_jax.sampling.jobs_file import read_jobs
 from stableavatar_jax.sampling.paths import check_given, check_weights, check_written
 from stableavatar_jax.whole import check_folder
@@ -35,10 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def defaults(argv: Sequence[str]) -> SampleConfig | None:
-    """The defaults that a checkpoint on the command line brings along, and a transformer of another model directory
-    before it; a preset takes their place."""
-    folders = [Path(folder) for option in ("--checkpoint", "--transformer") if (folder := peek(argv, option))]
-    return functools.reduce(with_defaults, folders, SampleConfig()) if folders else None
+    """What the model directories on a command line say of how they are sampled."""
+    return of_models(SampleConfig(), argv)
 
 
 def run(config: SampleConfig) -> int:

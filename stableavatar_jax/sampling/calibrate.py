@@ -8,11 +8,10 @@ from pathlib import Path
 from stableavatar_jax import commands
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.inputs import check_file
-from stableavatar_jax.options import peek
 from stableavatar_jax.presets import Flat
 from stableavatar_jax.sampling.calibration import write_calibration
 from stableavatar_jax.sampling.config import Keeping, SampleConfig
-from stableavatar_jax.sampling.defaults import with_defaults
+from stableavatar_jax.sampling.defaults import of_models
 from stableavatar_jax.sampling.paths import check_given, is_live
 from stableavatar_jax.whole import check_outputs
 
@@ -42,13 +41,8 @@ class Calibrate(SampleConfig):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line, without its name; the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    return commands.main({"calibrate": Calibrate}, ["calibrate", *argv], run=run, start=_defaults)
-
-
-def _defaults(argv: Sequence[str]) -> Calibrate | None:
-    """The defaults that a checkpoint on the command line brings along."""
-    folder = peek(argv, "--checkpoint")
-    return with_defaults(Calibrate(), Path(folder)) if folder else None  # type: ignore[return-value]
+    start = lambda given: of_models(Calibrate(), given)  # noqa: E731
+    return commands.main({"calibrate": Calibrate}, ["calibrate", *argv], run=run, start=start)
 
 
 def run(config: Calibrate) -> None:

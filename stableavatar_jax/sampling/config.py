@@ -138,11 +138,8 @@ class Denoising:
         for name in ("w1", "w2", "text_scale", "audio_scale"):
             check_option(name, value := getattr(self, name), abs(value) < float("inf"), "a finite number")
         _ = self.windows.plan(1)  # an impossible overlap is refused here
-        if self.fewer.sampler:
-            object.__setattr__(self, "solver", "euler")
-            object.__setattr__(self, "guidance", "none")
-        if levels := self.fewer.noise_levels:
-            object.__setattr__(self, "steps", len(levels))
+        for name, value in self.fewer.settled().items():
+            object.__setattr__(self, name, value)
         self.fewer.check(self.steps, self.solver, self.guidance)
 
     def settled(self, *windows: int | None, most_rows: int = 1, devices: int = 1) -> "Denoising":
@@ -232,8 +229,9 @@ class SampleConfig:
 def change(config: T, **options: Any) -> T:
     """The config with some options changed, each by its name on the command line, whichever group it belongs to.
 
-    Raises Mistake for a name that is not an option, with the nearest one.
+    Raises Mistake for a name that is not an option, with the nearest one, and for an option that another one settles.
     """
+    given = dict(options)
     groups = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
     own = {name: options.pop(name) for name in groups.keys() & options.keys()}
     nested = {name: group for name, group in groups.items() if dataclasses.is_dataclass(group) and name != "model"}
@@ -246,7 +244,10 @@ def change(config: T, **options: Any) -> T:
         near = difflib.get_close_matches(unknown, names(config), 1, 0.4)
         advice = f"did you mean {near[0]}?" if near else "see --help"
         raise Mistake(f"{unknown} is not an option of sampling; {advice}")
-    return dataclasses.replace(config, **own)  # type: ignore[type-var]
+    changed = dataclasses.replace(config, **own)  # type: ignore[type-var]
+    if isinstance(changed, Denoising):
+        changed.fewer.refuse(given)
+    return changed
 
 
 def names(config: Any) -> list[str]:

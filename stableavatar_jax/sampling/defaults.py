@@ -1,12 +1,17 @@
 """How a model is sampled, kept with its weights: `sampling.json` of a model directory. Read without JAX."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stableavatar_jax.config import read_config, write_config
+from stableavatar_jax.options import peek
 from stableavatar_jax.sampling.config import Denoising, Frame, SampleConfig
+
+T = TypeVar("T", bound=SampleConfig)
 
 DEFAULTS_FILE = "sampling.json"
 
@@ -37,13 +42,20 @@ def write_defaults(directory: Path, defaults: SamplingDefaults) -> None:
     write_config(directory, defaults, DEFAULTS_FILE)
 
 
-def with_defaults(config: SampleConfig, directory: Path) -> SampleConfig:
+def of_models(config: T, argv: Sequence[str]) -> T | None:
+    """The config with the defaults that a checkpoint on a command line brings along, and those of a transformer of
+    another model directory after them; None without either. A preset takes their place."""
+    folders = [Path(folder) for option in ("--checkpoint", "--transformer") if (folder := peek(argv, option))]
+    return functools.reduce(with_defaults, folders, config) if folders else None
+
+
+def with_defaults(config: T, directory: Path) -> T:
     """The config with the frame, denoising and prompt of a model directory's `sampling.json`, where there is one."""
     told = read_defaults(directory)
     return config if told is None else applied(config, told)
 
 
-def applied(config: SampleConfig, told: SamplingDefaults) -> SampleConfig:
+def applied(config: T, told: SamplingDefaults) -> T:
     """The config with a model's sampling defaults."""
     prompts: dict[str, Any] = {"prompt": told.prompt, "negative_prompt": told.negative_prompt}
     inputs = dataclasses.replace(config.inputs, **{name: text for name, text in prompts.items() if text is not None})

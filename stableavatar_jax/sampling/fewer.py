@@ -1,10 +1,11 @@
 """Options for fewer evaluations of the transformer. Read without JAX."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stableavatar_jax.diffusion.reuse import FEWEST
 from stableavatar_jax.errors import Mistake
@@ -44,10 +45,12 @@ class Fewer:
     """Share of the steps before which none is left out."""
     sampler: Sampler | None = None
     """The way of sampling that distilled weights were trained for: its noise levels, with Euler's steps or with new
-    noise after each, and without guidance. It takes the place of --steps, --solver, --shift and --guidance."""
+    noise after each, and without guidance. It takes the place of the steps, solver, shift and guidance of a preset;
+    another --steps, --solver, --shift or --guidance beside it is refused."""
     levels: tuple[float, ...] = ()
-    """Noise levels before each step, falling, 1 is noise; a last step goes to 0. They take the place of --steps and
-    --shift, and of the levels of --sampler."""
+    """Noise levels before each step, falling, 1 is noise; a last step goes to 0. They take the place of the levels of
+    --sampler, and of a preset's steps and shift; another --steps or --shift beside them is refused. --levels with
+    nothing after it takes away those of a preset."""
     renoise: bool | None = None
     """Whether each step but the last goes to the video that it predicts and adds new noise to it (by default as
     --sampler says, else not)."""
@@ -72,6 +75,22 @@ class Fewer:
     def noise_levels(self) -> tuple[float, ...]:
         """Those before each step; empty where steps and shift say them."""
         return self.levels or (SAMPLERS[self.sampler][0] if self.sampler else ())
+
+    def settled(self) -> dict[str, Any]:
+        """Options of denoising that are settled here, whatever a preset says, with their values."""
+        of_sampler = {"solver": "euler", "guidance": "none"} if self.sampler else {}
+        return of_sampler | ({"steps": len(self.noise_levels)} if self.noise_levels else {})
+
+    def refuse(self, given: Mapping[str, Any]) -> None:
+        """Raise Mistake for an option of denoising that was given, as a value or its text, and is settled otherwise
+        here."""
+        settled = self.settled() | ({"shift": None} if self.noise_levels else {})
+        for name in [name for name in settled if name in given and str(given[name]) != str(settled[name])]:
+            by, out = f"--sampler {self.sampler}", "leave out one of them"
+            if self.levels and name in ("steps", "shift"):
+                by = f"--levels {' '.join(f'{level:g}' for level in self.levels)}"
+                out += "; --levels with nothing after it takes away those of a preset"
+            raise Mistake(f"--{name} {given[name]} would change nothing beside {by}: {out}")
 
     @property
     def renoises(self) -> bool:

@@ -206,8 +206,8 @@ class ValidationConfig(GuidanceConfig):
     """Side of the square that each pixel becomes in the video."""
     crf: int | None = None
     """Quality of the H.264 stream: lower is better and larger."""
-    steps: int | None = 20
-    """Denoising steps."""
+    steps: int | None = None
+    """Denoising steps; by default 20, or those that distilled weights were trained for."""
     solver: Literal["euler", "unipc", "dpm++"] | None = None
     """How a step is taken."""
     shift: float | None = None

@@ -15,8 +15,10 @@ from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import frame_noise, step_noise
 from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.evaluation import __main__ as evaluate
 from stableavatar_jax.plan import cost
 from stableavatar_jax.plan.kept import check_room
+from stableavatar_jax.sampling import __main__ as sample
 from stableavatar_jax.sampling.config import Denoising, SampleConfig, change
 from stableavatar_jax.sampling.fewer import SAMPLERS
 from stableavatar_jax.sampling.plain import make_plain
@@ -37,7 +39,7 @@ WINDOWS = WindowConfig(window=7, overlap=3, rows=2, batches=2)
 ])  # fmt: skip
 def test_levels_of_distilled_weights(sampler, levels, renoise):
     np.testing.assert_allclose(SAMPLERS[sampler][0], levels, atol=6e-6)
-    way = change(SampleConfig(), sampler=sampler, solver="unipc").denoising
+    way = change(change(SampleConfig(), solver="unipc", steps=7), sampler=sampler, solver="euler").denoising
     assert (way.steps, way.guidance, way.solver, way.branches_run()) == (len(levels), "none", "euler", len(levels))
     fewer = way.fewer
     told = solvers.solver("euler", 9, levels=fewer.noise_levels, renoise=fewer.renoises)
@@ -96,12 +98,28 @@ def test_new_noise_in_both_orders_with_several_videos():
     ({"renoise": True, "solver": "unipc"}, "unipc does not; take --solver euler"),
     ({"levels": (1.0, 0.5), "solver": "dpm++"}, r"dpm\+\+ divides by 1 - s"),
     ({"cache_most": 0}, "cache_most is 0, 1 or more"),
+    ({"sampler": "rcm", "solver": "unipc"}, "--solver unipc would change nothing beside --sampler rcm: leave out"),
+    ({"sampler": "rcm", "shift": 5.0}, "--shift 5.0 would change nothing beside --sampler rcm"),
+    ({"sampler": "rcm", "levels": (1.0, 0.5), "steps": 4}, "--steps 4 would change nothing beside --levels 1 0.5"),
 ])  # fmt: skip
 def test_refused(options, message):
     if "cache" in options:
         options = options | {"cache": Path(options["cache"])}
     with pytest.raises(Mistake, match=message):
         change(SampleConfig(), **options)
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["sample", "--config=demo_student", "--steps", "8"], "--steps 8 would change nothing beside --levels 1 0.9 0.75"),
+    (["talk", "--sample.sampler=rcm", "--sample.guidance=cfg"], "--guidance cfg would change nothing beside --sampler"),
+    (["sample", "--config=demo_student", "--steps=4"], None),
+    (["sample", "--config=demo_student", "--levels", "--steps=8"], None),
+])  # fmt: skip
+def test_options_that_would_change_nothing_are_refused(argv, message, capsys):
+    """Given on the command line; those of a preset give way."""
+    status = sample.main(argv[1:]) if argv[0] == "sample" else evaluate.main([*argv, "--clips=none"])
+    assert status == (2 if message else 1)
+    assert (message or "--image is missing") in capsys.readouterr().err
 
 
 def test_guidance_without_its_main_branch_cannot_be_reused():

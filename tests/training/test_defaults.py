@@ -9,8 +9,9 @@ from stableavatar_jax.config import write_config
 from stableavatar_jax.demo import preset
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.sampling.__main__ import defaults as sampled_by
+from stableavatar_jax.sampling.calibrate import Calibrate
 from stableavatar_jax.sampling.config import Denoising, Frame, WindowConfig
-from stableavatar_jax.sampling.defaults import DEFAULTS_FILE
+from stableavatar_jax.sampling.defaults import DEFAULTS_FILE, of_models
 from stableavatar_jax.sampling.inputs import Inputs
 from stableavatar_jax.training import defaults
 from stableavatar_jax.training import export as exports
@@ -59,6 +60,8 @@ def test_the_model_that_comes_with_the_package_is_sampled_as_its_preset_is():
         assert (given.frame, given.denoising) == (wanted_config.frame, wanted_config.denoising)
         for name in ("prompt", "negative_prompt"):
             assert getattr(given.inputs, name) == getattr(wanted_config.inputs, name)
+        assert of_models(Calibrate(), arguments) == dataclasses.replace(
+            Calibrate(), inputs=given.inputs, frame=given.frame, denoising=given.denoising)
 
 
 def test_a_validation_is_sampled_as_the_model_is_unless_told(tmp_path):
@@ -70,6 +73,10 @@ def test_a_validation_is_sampled_as_the_model_is_unless_told(tmp_path):
     assert (job.frame.height, job.frame.width, job.frame.fps) == (32, 64, 25.0)
     assert (job.denoising.shift, job.denoising.w1, job.denoising.w2, job.denoising.steps) == (3.0, 3.0, 7.0, 3)
     assert (job.denoising.windows.window, job.denoising.windows.overlap) == (3, 2)
+    for fewer, steps in (({}, 20), ({"fewer": {"levels": [1.0, 0.5]}}, 2)):
+        told = run.sampling | {"denoising": run.sampling["denoising"] | fewer}
+        other = dataclasses.replace(options, validation=dataclasses.replace(given, steps=None))
+        assert wanted(dataclasses.replace(run, config=other, sampling=told)).denoising.steps == steps
     assert job.inputs.image == given.image and job.inputs.seed == options.seed and job.weights.random_weights
 
 

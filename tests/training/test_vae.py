@@ -125,6 +125,17 @@ def test_edges_and_motion_are_differences_of_the_error():
     np.testing.assert_allclose(cost(stripes) - flat, 1.0)
 
 
+def test_colour_weighs_what_is_not_light():
+    """Grey errors cost what they did, and a colour costs its Cb and Cr more."""
+    video = jnp.zeros((1, 1, 4, 4, 3))
+    mask = jnp.zeros(video.shape[:-1], bool)
+    moments = jnp.zeros((1, 1, 1, 1, 2)), jnp.zeros((1, 1, 1, 1, 2))
+    cost = lambda weight, *pixel: float(reconstruction_loss(  # noqa: E731
+        video, video + jnp.array(pixel), *moments, mask, mask, VAELossConfig(squared=0.0, kl=0.0, colour=weight))[0])
+    np.testing.assert_allclose(cost(2.0, 0.5, 0.5, 0.5), cost(0.0, 0.5, 0.5, 0.5), rtol=1e-5)
+    np.testing.assert_allclose(cost(2.0, 0, 0, 0.5) - cost(0.0, 0, 0, 0.5), 0.25 + 0.25 * 0.114 / 0.701, rtol=1e-5)
+
+
 def test_a_run_begins_with_packed_weights(tmp_path):
     """A shipped model has one file for each part in place of a folder."""
     _, params = load_part(None, MODEL, "vae", seed=7)

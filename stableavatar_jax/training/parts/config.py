@@ -141,6 +141,9 @@ class VAELossConfig:
     """Weight of the absolute error of differences between neighbouring pixels."""
     motion: float = 0.0
     """Weight of the absolute error of differences between neighbouring frames; pictures have none."""
+    colour: float = 0.0
+    """Weight of the same errors of colour alone (Cb and Cr), beside 1 for red, green and blue: these are mostly of
+    light, and colour that is smeared over dark outlines costs them little."""
     kl: float = 1e-6
     """Weight of the mean divergence of a latent's posterior from the normal distribution, in nats."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.training.config import GuidanceConfig, Told, ValidationConfig
+from stableavatar_jax.training.config import GuidanceConfig, Told
 from stableavatar_jax.training.parts.config import StepConfig, TrainConfig
 
 
@@ -61,9 +61,6 @@ class DistilConfig(TrainConfig):
     """What the student learns to do in one evaluation."""
     step: StepConfig = field(default_factory=lambda: StepConfig(silent=0.0, clip_level=0.0))
     """What a step draws and minimises."""
-    validation: ValidationConfig = field(default_factory=lambda: ValidationConfig(steps=None))
-    """The video that shows what has been learned; by default in the student's steps."""
-
     def __post_init__(self):
         super().__post_init__()
         for name in ("silent", "blind", "clip_level"):

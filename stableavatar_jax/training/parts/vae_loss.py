@@ -20,24 +20,39 @@ def reconstruction_loss(
     weight = 1 + config.lip * lips + config.face * face_mask.astype(jnp.float32)[..., None]
     weight = weight / weight.mean()
     error = given - video
-    absolute, squared = (weight * jnp.abs(error)).mean(), (weight * jnp.square(error)).mean()
     kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar).mean()
-    loss = absolute + config.squared * squared + config.kl * kl
-    if config.edge:
-        down, across = jnp.diff(error, axis=2), jnp.diff(error, axis=3)
-        edges = (weight[:, :, 1:] * jnp.abs(down)).mean() + (weight[:, :, :, 1:] * jnp.abs(across)).mean()
-        loss += config.edge * edges
-    if config.motion and video.shape[1] > 1:
-        loss += config.motion * (weight[:, 1:] * jnp.abs(jnp.diff(error, axis=1))).mean()
+    loss = size(error, weight, config) + config.kl * kl
+    if config.colour:
+        loss += config.colour * size(colour(error), weight, config)
     shown = jnp.square(jnp.clip(given, -1, 1) - video)
     return loss, {
-        "absolute": absolute,
-        "squared": squared,
+        "absolute": (weight * jnp.abs(error)).mean(),
+        "squared": (weight * jnp.square(error)).mean(),
         "psnr": decibels(shown.mean()),
         "lip_psnr": decibels((lips * shown).sum() / (3 * lips.sum())),
         "kl": kl,
         "latents_std": mean.std(),
     }
+
+
+def size(
+    error: Float[Array, "B T H W C"], weight: Float[Array, "B T H W 1"], config: VAELossConfig
+) -> Float[Array, ""]:
+    """Weighted mean of the absolute error, of its square and of its differences between neighbours."""
+    absolute = lambda error, weight: (weight * jnp.abs(error)).mean()  # noqa: E731
+    total = absolute(error, weight) + config.squared * (weight * jnp.square(error)).mean()
+    if config.edge:
+        edges = [absolute(jnp.diff(error, axis=axis), weight[*(slice(None),) * axis, 1:]) for axis in (2, 3)]
+        total += config.edge * sum(edges)
+    if config.motion and error.shape[1] > 1:
+        total += config.motion * absolute(jnp.diff(error, axis=1), weight[:, 1:])
+    return total
+
+
+def colour(pixels: Float[Array, "*B 3"]) -> Float[Array, "*B 2"]:
+    """Cb and Cr (ITU-R BT.601): blue and red, each less the luminance, in the range of the pixels."""
+    light = pixels @ jnp.array((0.299, 0.587, 0.114), pixels.dtype)
+    return jnp.stack([(pixels[..., 2] - light) / 0.886, (pixels[..., 0] - light) / 0.701], axis=-1) / 2
 
 
 def decibels(error: Float[Array, ""]) -> Float[Array, ""]:

@@ -52,4 +52,5 @@ def wanted(run: Run) -> SampleConfig:
     told = from_json(SamplingDefaults, dict(run.sampling), file=config.run_dir / DEFAULTS_FILE)
     usual = applied(SampleConfig(model=config.model), told)
     weights = {"checkpoint": config.checkpoint, "random_weights": config.checkpoint is None, "dtype": config.dtype}
-    return change(usual, **({"seed": config.seed} | weights | config.validation.given()))
+    usually = {"seed": config.seed} | ({} if usual.denoising.fewer.noise_levels else {"steps": 20})
+    return change(usual, **(usually | weights | config.validation.given()))
