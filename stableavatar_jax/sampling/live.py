@@ -26,8 +26,10 @@ class Lag:
             self._times.append(now)
         if isinstance(event, Decoded):
             heard = min(round(event.done * SAMPLE_RATE / self._fps), self._samples[-1])
-            self.last = now - self._times[bisect.bisect_left(self._samples, heard)]
+            read = bisect.bisect_left(self._samples, heard)
+            self.last = now - self._times[read]
             self.longest = max(self.longest, self.last)
+            del self._samples[:read], self._times[:read]  # later frames have later sound; a live run may last for days
 
     def __str__(self) -> str:
         return f"frames came {self.longest:.1f} s after their sound at most, the last of them {self.last:.1f} s"
