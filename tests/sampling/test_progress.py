@@ -1,6 +1,9 @@
-"""Progress bars while stages take turns."""
+"""Progress bars while stages take turns, and how far frames are behind a live sound."""
+
+from types import SimpleNamespace
 
 from stableavatar_jax.sampling import progress
+from stableavatar_jax.sampling.live import Lag
 from stableavatar_jax.sampling.progress import Bars, Decoded, Denoised, Encoding
 
 
@@ -17,3 +20,13 @@ def test_stages_that_take_turns_have_a_bar_each(monkeypatch):
         ("encode", 2, 2), ("denoise", 12, 12), ("decode", 160, 160)
     ]  # fmt: skip
     assert len({bar.pos for bar in made}) == 3 and all(bar.disable for bar in made)  # closed
+
+
+def test_lag_is_counted_from_when_the_sound_of_a_frame_was_read():
+    sound, now = SimpleNamespace(read=0), [0.0]
+    lag = Lag(sound, fps=25, clock=lambda: now[0])
+    for second, (samples, done) in enumerate([(16000, 0), (32000, 25), (48000, 26), (48000, 75)], 1):
+        now[0], sound.read = float(second), samples
+        lag(Decoded(done, None))
+    assert (lag.longest, lag.last) == (1.0, 1.0)  # frames 1 to 25 were heard at 1 and made at 2; up to 75 at 3 and 4
+    assert len(lag._samples) == 1  # the past is not kept
