@@ -1,7 +1,8 @@
 """Progress bars while stages take turns, and how far frames are behind a live sound."""
 
-from types import SimpleNamespace
+from unittest.mock import Mock
 
+from stableavatar_jax.media import LiveSound
 from stableavatar_jax.sampling import progress
 from stableavatar_jax.sampling.live import Lag
 from stableavatar_jax.sampling.progress import Bars, Decoded, Denoised, Encoding
@@ -23,7 +24,7 @@ def test_stages_that_take_turns_have_a_bar_each(monkeypatch):
 
 
 def test_lag_is_counted_from_when_the_sound_of_a_frame_was_read():
-    sound, now = SimpleNamespace(read=0), [0.0]
+    sound, now = Mock(spec=LiveSound, read=0), [0.0]
     lag = Lag(sound, fps=25, clock=lambda: now[0])
     for second, (samples, done) in enumerate([(16000, 0), (32000, 25), (48000, 26), (48000, 75)], 1):
         now[0], sound.read = float(second), samples
