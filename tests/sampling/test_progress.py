@@ -25,7 +25,7 @@ def test_stages_that_take_turns_have_a_bar_each(monkeypatch):
 
 def test_lag_is_counted_from_when_the_sound_of_a_frame_was_read():
     sound, now = Mock(spec=LiveSound, read=0), [0.0]
-    lag = Lag(sound, fps=25, clock=lambda: now[0])
+    lag = Lag(sound, fps=25.0, clock=lambda: now[0])
     for second, (samples, done) in enumerate([(16000, 0), (32000, 25), (48000, 26), (48000, 75)], 1):
         now[0], sound.read = float(second), samples
         lag(Decoded(done, None))
