@@ -62,6 +62,11 @@ class Train:
             name: value for name in ("batch", "video", "train", "remat") if (value := getattr(self, name)) is not None
         }
         config = dataclasses.replace(load_preset(self.config, TrainConfig), mesh=self.mesh, **changes)
+        if config.part == "distil" and (self.search or not topology.tpu):
+            raise Mistake(
+                "the formulae know no teacher beside the student: a step of distillation is planned for TPUs, whose "
+                "compiler reads it, without --search; `train.py --part distil --compile-only` prints its memory"
+            )
         if self.search:
             found = estimated.search(config, topology)
             if not found:

@@ -11,7 +11,7 @@ from stableavatar_jax.plan.told import Told
 from stableavatar_jax.plan.topology import Topology
 from stableavatar_jax.sharding import make_mesh, told
 from stableavatar_jax.training.memory import bytes_each
-from stableavatar_jax.training.parts import dit
+from stableavatar_jax.training.parts import distil, dit
 from stableavatar_jax.training.parts.config import TrainConfig
 from stableavatar_jax.training.state import TrainState
 
@@ -20,7 +20,7 @@ def train(config: TrainConfig, topology: Topology) -> Told:
     """A training step of `config.video`, compiled by the TPU's own compiler. Raises Mistake."""
     heads, rows = config.model.dit.heads, config.batch // config.step.accumulate
     mesh = make_mesh(config.mesh, topology.devices(), rows=rows, heads=heads)
-    run = dit.prepare(config, mesh)
+    run = {"dit": dit, "distil": distil}[config.part].prepare(config, mesh)
     batch = dit.abstract_batch(run)
     state = run.abstract
     flops = run.flops({name: x.shape for name, x in batch.items()}) if run.flops else (0.0, 0.0)

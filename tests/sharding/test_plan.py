@@ -128,6 +128,11 @@ def test_the_estimate_of_sampling(tmp_path):
     assert told["model_flops"] == pytest.approx(3 * 285e12, rel=0.02)
 
 
+def test_formulae_know_no_teacher(capsys):
+    assert plan.main(["train", "--config", "distil_1b", "--topology", "h100:1"]) == 1
+    assert "the formulae know no teacher" in capsys.readouterr().err
+
+
 def test_a_tpu_needs_its_compiler(monkeypatch, capsys):
     monkeypatch.setattr(topology, "find_spec", lambda name: None)
     assert plan.main(["train", "--topology", "v5p:2x2x1"]) == 1
