@@ -9,7 +9,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,6 +29,8 @@ GROUPS = {
 """What is shown together; other measurements are shown under `loss`."""
 MOST, WIDEST = 100, 256
 """Frames and pixels of a moving picture in TensorBoard, which keeps them all in its file."""
+VIDEO = "validation/video"
+"""Tag of a validation's video."""
 PROJECT = "WANDB_PROJECT"
 """Variable that names the project: with it, and the package wandb, a run is shown in Weights & Biases."""
 
@@ -48,9 +50,27 @@ class Board(Protocol):
 
 
 def check_boards() -> None:
-    """Raise Mistake where Weights & Biases is wanted and not installed."""
-    if os.environ.get(PROJECT) and importlib.util.find_spec("wandb") is None:
+    """Raise Mistake where Weights & Biases is wanted and not installed, or nobody is logged in."""
+    if not os.environ.get(PROJECT):
+        return
+    if importlib.util.find_spec("wandb") is None:
         raise Mistake(f"{PROJECT} is set and wandb is not installed: pip install -e '.[wandb]', or unset the variable")
+    with _told() as wandb:
+        wandb.login()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[Any]:
+    """The package wandb, whose errors become Mistakes."""
+    import wandb
+
+    try:
+        yield wandb
+    except wandb.Error as error:
+        raise Mistake(
+            f"Weights & Biases: {' '.join(str(error).split())} WANDB_MODE=offline keeps the run on this machine, for "
+            f"`wandb sync`; without {PROJECT} it is not shown there"
+        ) from error
 
 
 def open_boards(folder: Path, start: int, options: Mapping[str, Any]) -> list[Board]:
@@ -92,7 +112,7 @@ class TensorBoard:
 
         moving, size = moving_picture(path)
         image = Summary.Image(height=size[1], width=size[0], colorspace=3, encoded_image_string=moving)
-        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag="validation", image=image)]), step)
+        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=VIDEO, image=image)]), step)
 
     def close(self) -> None:
         """Write what is pending."""
@@ -100,16 +120,17 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of the project that WANDB_PROJECT names; a run that goes on is the same one there. Needs wandb."""
+    """A run of the project that WANDB_PROJECT names; a run that goes on is the same one there. Needs wandb. Raises
+    Mistake where it cannot be opened.
+    """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]):
-        import wandb
-
         known = zlib.crc32(str(folder.absolute()).encode())
-        self._wandb: Any = wandb
-        self._run: Any = wandb.init(
-            dir=str(folder), id=f"{folder.name}-{known:08x}", name=folder.name, resume="allow", config=dict(options)
-        )
+        with _told() as wandb:
+            self._video = wandb.Video
+            self._run: Any = wandb.init(
+                dir=str(folder), id=f"{folder.name}-{known:08x}", name=folder.name, resume="allow", config=dict(options)
+            )
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Charts."""
@@ -117,7 +138,7 @@ class WeightsAndBiases:
 
     def video(self, step: int, path: Path) -> None:
         """The video itself."""
-        self._run.log({"validation": self._wandb.Video(str(path), format="mp4")}, step=step)
+        self._run.log({VIDEO: self._video(str(path), format="mp4")}, step=step)
 
     def close(self) -> None:
         """Send what is pending."""

@@ -43,7 +43,9 @@ def test_a_run_in_weights_and_biases(film, monkeypatch):
     """A stand-in for the package notes what it is told."""
     told = []
     run = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append("end"))
-    package = SimpleNamespace(init=lambda **options: told.append(options) or run, Video=lambda path, format: path)
+    package = SimpleNamespace(
+        init=lambda **options: told.append(options) or run, Video=lambda path, format: path, Error=RuntimeError
+    )  # fmt: skip
     monkeypatch.setitem(sys.modules, "wandb", package)
     monkeypatch.setattr(boards, "check_boards", lambda: None)
     monkeypatch.setattr(logs, "check_boards", lambda: None)
@@ -56,7 +58,7 @@ def test_a_run_in_weights_and_biases(film, monkeypatch):
     numbers = {"loss/loss": 0.5, "optimizer/gradient_norm": 0.1, "speed/seconds": 1.0}
     assert shown == [
         (2, numbers), (4, numbers), (4, {"validation/probe_r": 0.9}),
-        (4, {"validation": str(film / "validation" / "4.mp4")}), "end",
+        (4, {"validation/video": str(film / "validation" / "4.mp4")}), "end",
     ]  # fmt: skip
 
 
@@ -66,6 +68,15 @@ def test_a_board_that_is_not_installed_is_said_at_once(tmp_path, monkeypatch):
     with pytest.raises(Mistake, match=r"pip install -e '.\[wandb\]'"):
         Log(tmp_path / "run", 0, 4, 2)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_board_that_nobody_is_logged_in_to_is_said_at_once(tmp_path, monkeypatch):
+    package = SimpleNamespace(login=lambda: {}["key"], Error=KeyError)
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    monkeypatch.setenv(boards.PROJECT, "avatars")
+    monkeypatch.setattr(boards.importlib.util, "find_spec", lambda name: package)
+    with pytest.raises(Mistake, match="WANDB_MODE=offline keeps the run"):
+        Log(tmp_path / "run", 0, 4, 2)
 
 
 def test_a_moving_picture_is_small(film):
