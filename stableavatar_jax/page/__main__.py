@@ -22,9 +22,9 @@ from stableavatar_jax.whole import check_folder
 if TYPE_CHECKING:
     from stableavatar_jax.page.queue import Queue
 
-DEMO = """Without `--checkpoint` the page uses the demo's small avatar. It knows **drawn cartoon characters, seen from
-the front, head and shoulders, at 96x96 pixels**. Of a photograph, a painting or another drawing it makes a blurred face
-whose mouth hardly speaks, or none; for those give real weights."""
+DEMO = """The model is the small avatar of the demo. It knows **drawn cartoon characters, seen from the front, head and
+shoulders, at 96x96 pixels**. Of a photograph, a painting or another drawing it makes a blurred face whose mouth hardly
+speaks, or none; those need real weights (`--checkpoint`)."""
 REAL = "The model is `{checkpoint}`. One face, from the front, with nothing before the mouth, works best."
 
 
@@ -40,7 +40,7 @@ class Page:
 
     checkpoint: Path | None = None
     """Model directory, made by `python -m convert import` or `train.py --export`; otherwise the demo's small avatar is
-    used."""
+    used, with its distilled transformer."""
     transformer: Path | None = None
     """Model directory whose transformer takes the place of the checkpoint's, of the same sizes, such as a distilled
     student."""
@@ -92,13 +92,13 @@ class Page:
 
     def _config(self) -> SampleConfig:
         """The defaults of every video."""
-        from stableavatar_jax.demo.preset import config as demo
+        from stableavatar_jax.demo.preset import student
 
         if self.checkpoint is None:
-            config, weights = demo, demo.weights
+            config, weights = student, student.weights
         else:
             config, weights = SampleConfig(), Weights(checkpoint=self.checkpoint, dtype=self.dtype)
-        weights = dataclasses.replace(weights, transformer=self.transformer, lora=self.lora)
+        weights = dataclasses.replace(weights, transformer=self.transformer or weights.transformer, lora=self.lora)
         folders = [folder for folder in (self.checkpoint, self.transformer) if folder]
         return functools.reduce(with_defaults, folders, dataclasses.replace(config, weights=weights))
 

@@ -83,9 +83,10 @@ def _fields(config: SampleConfig) -> tuple[list[Any], gr.HTML]:
     prompt = gr.Textbox(label="Prompt", value=inputs.prompt)
     with gr.Row():
         seed = gr.Number(label="Seed", value=inputs.seed, precision=0, elem_id="seed")
-        steps = gr.Number(label="Steps", value=denoising.steps, precision=0, elem_id="steps")
+        free = not denoising.fewer.noise_levels  # distilled weights have their own noise levels, and no guidance
+        steps = gr.Number(label="Steps", value=denoising.steps, precision=0, interactive=free, elem_id="steps")
         known = get_args(Denoising.__annotations__["guidance"])
-        guidance = gr.Dropdown(label="Guidance", choices=list(known), value=denoising.guidance)
+        guidance = gr.Dropdown(label="Guidance", choices=list(known), value=denoising.guidance, interactive=free)
     with gr.Row():
         narrow: Any = {"min_width": 110}
         height = gr.Number(label="Height", value=frame.height, precision=0, step=16, elem_id="height", **narrow)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "stableavatar_jax" / "world" / "README.md"]
+MARKS = ("run", "weights", "internet", "device", "cluster", "long")
+"""Whether `walk.py` runs a block, or what the block needs (docs/README.md)."""
 FENCE = re.compile(r"(?ms)^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^ *```\s*$")
 
 
@@ -18,7 +20,7 @@ class Block:
     page: Path
     line: int
     info: tuple[str, ...]
-    """What stands behind its fence: its language, and `run` where `walk.py` runs it."""
+    """What stands behind its fence: its language, and for commands and programs one of MARKS."""
     text: str
 
     @property

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import pytest
 
 from stableavatar_jax.options import groups
-from tests.docs.blocks import PAGES, ROOT, blocks
+from tests.docs.blocks import MARKS, PAGES, ROOT, blocks
 
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "options.py"))
 DOCS = ROOT / "docs"
-SHELL = [block for block in blocks() if block.info[:1] in ((), ("bash",)) and "python" in block.text]
+SHELL = [block for block in blocks() if block.info[:1] == ("bash",) and "python" in block.text]
 
 
 def test_all_options_are_those_of_the_code():
@@ -42,6 +42,15 @@ def test_links_lead_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert "://" in link or target.exists(), link
         assert not anchor or "://" in link or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("block", blocks(), ids=lambda block: block.place)
+def test_commands_say_whether_they_are_run(block):
+    """A block of commands or of a program, and only such a one, has one mark."""
+    if block.info[:1] in (("bash",), ("python",)):
+        assert block.info[1:] in [(mark,) for mark in MARKS], f"{block.place}: give it one of {', '.join(MARKS)}"
+    else:
+        assert not re.search(r"(?m)^ *(python|make|pip) ", block.text), f"{block.place}: commands; write ```bash MARK"
 
 
 def options_of(words):

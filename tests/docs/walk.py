@@ -2,8 +2,9 @@
 
     python -m tests.docs.walk --clips talk.mp4 interview.mp4 --faces MODELS --image face.png --audio speech.wav
 
-A block is marked by `run` behind its language. The clips are videos of people who speak, of 81 frames or more; MODELS
-holds the two .tflite files that docs/data.md names. It needs the extra `face` and some minutes of two cores.
+A block is marked by `run` behind its language; other marks say why a block is not run (docs/README.md). The clips are
+videos of people who speak, of 81 frames or more; MODELS holds the two .tflite files that docs/data.md names. It needs
+what `make setup` installs, and some minutes of two cores.
 """
 
 import os
