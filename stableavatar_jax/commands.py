@@ -156,11 +156,29 @@ def _signals() -> Iterator[None]:
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, stop)
+    before, sys.unraisablehook = sys.unraisablehook, _again(sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = before
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _again(other: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A hook that sends a signal again whose exception nobody saw: Python drops what is raised in a destructor, and
+    JAX has callbacks of the garbage collector. `other` is told of all else.
+    """
+
+    def hook(dropped: Any) -> None:
+        stop = dropped.exc_value
+        if isinstance(stop, KeyboardInterrupt):
+            number = getattr(stop, "number", signal.SIGINT)
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()  # when this hook has returned
+        else:
+            other(dropped)
+
+    return hook
 
 
 def _pipe_is_closed() -> bool:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -262,6 +263,23 @@ def test_signals_leave_nothing_behind(tmp_path, number):
         process.send_signal(number)
         assert process.wait(20) == 128 + number
         assert process.stderr.read().startswith("stopped") and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_destructor_is_not_lost(number):
+    class Gone:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    def run(_):
+        Gone()
+        time.sleep(20)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(Make, ["--output", "x"], run=run) == 128 + number
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path):
