@@ -73,9 +73,11 @@ def _stage(label: str, stage: Stage | None) -> str:
 
 
 def rough(wanted: Wanted) -> str:
-    """The preview, or nothing. Its address changes with it, so that the browser shows the new one."""
+    """The preview, or nothing where a video can be shown. Its address changes with it, so that the browser shows the
+    new one.
+    """
     path = wanted.look
-    if path is None or wanted.over:
+    if path is None or wanted.over or wanted.video:
         return ""
     return f'<img class="shown" alt="preview" src="{_address(path)}?{path.stat().st_mtime_ns}">'
 

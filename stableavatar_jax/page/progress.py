@@ -61,14 +61,11 @@ class Progress:
     def left(self) -> float | None:
         """Seconds that are left, about; None as long as nothing is known of them.
 
-        In the wavefront frames are decoded between windows, whose pace has both in it.
+        In the wavefront windows are denoised between frames, whose pace has both in it.
         """
         windows, frames = self.denoising, self.decoding
+        if frames and self._decode.each is not None:
+            return (self._frames - frames.done) * self._decode.each
         if windows is None or self._denoise.each is None:
             return None
-        denoise = (windows.of - windows.done) * self._denoise.each
-        undecoded = self._frames - (frames.done if frames else 0)
-        each = self._decode.each
-        if each is None or windows.done < windows.of:
-            each = self._planned * windows.of * self._denoise.each / self._frames
-        return denoise + undecoded * each
+        return (windows.of - windows.done + self._planned * windows.of) * self._denoise.each

@@ -23,6 +23,8 @@ PICTURES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 ABOUT = "A picture and a recording become a talking video. Everything stays on the machine that this page runs on."
 FIELDS = ("image", "audio", "prompt", "seed", "steps", "guidance", "height", "width", "start", "duration")
 """Options by their names on the command line, in the order of the page's fields."""
+CALLED = {"image": "the picture", "audio": "the sound"}
+"""What the page calls an option otherwise."""
 
 Check = Callable[[Path], str | None]
 """What the model cannot do with a picture; None where all is well."""
@@ -77,16 +79,17 @@ def build(queue: Queue, config: SampleConfig, limits: str, check: Check) -> gr.B
 def _fields(config: SampleConfig) -> tuple[list[Any], gr.HTML]:
     """The fields in the order of FIELDS, and the place where the picture is shown."""
     inputs, frame, denoising = config.inputs, config.frame, config.denoising
-    image = gr.File(label="Picture", file_types=PICTURES, height=110, elem_id="image")
+    image = gr.File(label="Picture", file_types=PICTURES, height=140, elem_id="image")
     seen = gr.HTML(elem_id="seen")
     audio = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", elem_id="audio")
     prompt = gr.Textbox(label="Prompt", value=inputs.prompt)
     with gr.Row():
         seed = gr.Number(label="Seed", value=inputs.seed, precision=0, elem_id="seed")
         free = not denoising.fewer.noise_levels  # distilled weights have their own noise levels, and no guidance
-        steps = gr.Number(label="Steps", value=denoising.steps, precision=0, interactive=free, elem_id="steps")
+        fixed: Any = {"interactive": free, "info": None if free else "fixed: distilled weights"}
+        steps = gr.Number(label="Steps", value=denoising.steps, precision=0, elem_id="steps", **fixed)
         known = get_args(Denoising.__annotations__["guidance"])
-        guidance = gr.Dropdown(label="Guidance", choices=list(known), value=denoising.guidance, interactive=free)
+        guidance = gr.Dropdown(label="Guidance", choices=list(known), value=denoising.guidance, **fixed)
     with gr.Row():
         narrow: Any = {"min_width": 110}
         height = gr.Number(label="Height", value=frame.height, precision=0, step=16, elem_id="height", **narrow)
@@ -101,7 +104,7 @@ def _options(values: tuple[Any, ...]) -> dict[str, Any]:
     options = dict(zip(FIELDS, values, strict=True))
     for name, value in options.items():
         if value is None:
-            raise Mistake(f"{name} is missing")
+            raise Mistake(f"{CALLED.get(name, name)} is missing")
     seconds = {"start": float(options["start"]), "duration": float(options["duration"]) or None}
     return options | seconds | {name: Path(options[name]) for name in ("image", "audio")}
 

@@ -168,3 +168,15 @@ def test_time_that_is_left():
         now = at
         progress(Decoded(frames, 10))
     assert progress.left == pytest.approx(6 * 0.5)
+
+
+def test_time_that_is_left_in_a_wavefront():
+    """A window of 1 s and then a frame of 9 s: nothing is counted twice."""
+    now = 0.0
+    progress = Progress({"denoising": 5.0, "decoding": 45.0}, frames=5, clock=lambda: now)
+    for count in range(1, 6):
+        now += 1
+        progress(Denoised(count, 5))
+        now += 9
+        progress(Decoded(count, 5))
+        assert count == 1 or progress.left == pytest.approx((5 - count) * 10)
