@@ -1,4 +1,4 @@
-"""Time and memory of decoding, per latent frame, with either form of the causal convolution.
+"""Time and memory of decoding, per latent frame, with each form of the causal convolution.
 
     python -m benchmarks.vae --height 240 --width 416 --forms taps direct
 
@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from stableavatar_jax.models.compute import settle
 from stableavatar_jax.models.config import VAEConfig
 from stableavatar_jax.models.vae import VAE
+
+FORMS = ["winograd", "taps", "direct"]
 
 
 def convolution_flops(config: VAEConfig, height: int, width: int) -> int:
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=96, help="channels at full resolution")
     parser.add_argument("--latents", type=int, default=2, help="latent frames after the first")
     parser.add_argument("--dtype", default="float32", help="of weights and computation")
-    parser.add_argument("--forms", nargs="+", default=["taps", "direct"], choices=["taps", "direct"])
+    parser.add_argument("--forms", nargs="+", default=FORMS, choices=FORMS)
     args = parser.parse_args()
     for form in args.forms:
         config = VAEConfig(dim=args.dim, conv=form)
@@ -67,7 +69,7 @@ def main() -> None:
             times.append(time.perf_counter() - start)
         speed = convolution_flops(config, args.height, args.width) / min(times)
         print(
-            f"{form:6s} {jax.default_backend()} {args.height}x{args.width} {args.dtype}: "
+            f"{form:8s} {jax.default_backend()} {args.height}x{args.width} {args.dtype}: "
             f"{min(times):.2f} s a latent frame, {speed / 1e9:.0f} GFLOP/s, cache {kept / 1e9:.2f} GB, "
             f"temporaries {compiled.memory_analysis().temp_size_in_bytes / 1e9:.2f} GB, "
             f"process peak so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB",

@@ -10,9 +10,10 @@ from einops import rearrange
 
 from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.layers import named
+from stableavatar_jax.models.winograd import combine, filtering
 from stableavatar_jax.shapes import Array, Float
 
-Form = Literal["taps", "direct"]
+Form = Literal["winograd", "taps", "direct"]
 
 # Uniform of variance 1 / (3 fan_in), as PyTorch starts its convolutions.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -31,7 +32,8 @@ def convolve(
     U = (T + before - t) // stride + 1; `stride` is that of time. Taps that would read nothing but the zeros cost
     nothing: one frame alone is one 2D convolution. `form` is how it is computed, not what: "direct" is one 3D
     convolution; "taps" adds up one 2D convolution for each tap in time, which XLA runs 2 to 8 times faster on a CPU
-    (`benchmarks/vae.py`) and compiles half as fast.
+    (`benchmarks/vae.py`) and compiles half as fast; "winograd" does with 6 of these for four frames, or 4 for two,
+    where the other has 12 and 6, and rounds a few times as much: for float32.
     """
     last = ((x.shape[1] + before - kernel.shape[0]) // stride) * stride  # where the last output's first frame lies
     unread = min(max(before - last, 0), kernel.shape[0] - 1)
@@ -42,6 +44,15 @@ def convolve(
         dims = ("NDHWC", "DHWIO", "NDHWC")
         return jax.lax.conv_general_dilated(x, kernel, (stride, 1, 1), [(before, 0), *space], dimension_numbers=dims)
     x = jnp.pad(x, ((0, 0), (before, 0), (0, 0), (0, 0), (0, 0)))
+    if form == "winograd" and (taps, stride) == (3, 1) and (fewer := filtering(last + 1)):
+        count = len(fewer.outputs)
+        inputs = [x[:, k : k + last + 2 - count : count] for k in range(count + 2)]
+        products = [
+            convolve_frames(combine(row, inputs), combine(tap, list(kernel)), padding=space)
+            for row, tap in zip(fewer.inputs, fewer.taps, strict=True)
+        ]
+        outputs = jnp.stack([combine(row, products) for row in fewer.outputs], axis=2)
+        return rearrange(outputs, "B T n H W O -> B (T n) H W O")
     parts = (convolve_frames(x[:, k : k + last + 1 : stride], kernel[k], padding=space) for k in range(taps))
     return functools.reduce(jnp.add, parts)
 

@@ -13,7 +13,7 @@ __all__ = [
 ]  # fmt: skip
 
 Ablation = Literal["full", "project", "no_modulation", "random_modulation", "no_cross_attention"]
-Conv = Literal["auto", "taps", "direct"]
+Conv = Literal["auto", "winograd", "taps", "direct"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +109,8 @@ class VAEConfig:
     )  # fmt: skip
     """Standard deviation of each latent channel, divided out by `encode`; the first `z_dim` are used."""
     conv: Conv = "auto"
-    """How causal convolutions are computed: `taps` (fast on a CPU), `direct` (fast elsewhere, and soon compiled), or by
-    the platform."""
+    """How causal convolutions are computed (`models/causal_conv.py`): `winograd` on a CPU in float32, `taps` on one in
+    another dtype, `direct` (fast elsewhere, and soon compiled); or by these rules."""
 
     def __post_init__(self):
         if len(self.temporal_downsample) != len(self.dim_mult) - 1:

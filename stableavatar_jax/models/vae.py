@@ -164,8 +164,9 @@ class Decoder(nn.Module):
 
 def _options(config: VAEConfig, compute: Compute) -> dict[str, Any]:
     """The options that every layer is built with."""
-    form = ("taps" if compute.platform == "cpu" else "direct") if config.conv == "auto" else config.conv
-    return {"form": form, "compute": compute}
+    on_cpu = "winograd" if compute.dtype == "float32" else "taps"
+    by_device = on_cpu if compute.platform == "cpu" else "direct"
+    return {"form": by_device if config.conv == "auto" else config.conv, "compute": compute}
 
 
 def _middle(width: int, options: dict[str, Any]) -> list[nn.Module]:

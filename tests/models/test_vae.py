@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import get_args
 
 import flax.linen as nn
 import jax
@@ -111,14 +112,18 @@ def test_chunks_that_do_not_fit_are_refused(shape, first, complaint):
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 1, 1), (1, 3, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_taps_are_the_direct_convolution(kernel, stride):
-    x, weights = draw(2, 7, 5, 6, 3), draw(*kernel, 3, 4)
-    taps, direct = (causal_conv.convolve(x, weights, stride=stride, form=form) for form in ("taps", "direct"))
-    assert taps.shape == direct.shape == (2, (7 - kernel[0]) // stride + 1, 5, 6, 4)
-    np.testing.assert_allclose(taps, direct, atol=1e-5)
+@pytest.mark.parametrize("frames", [6, 7, 8, 10])  # 4, 5, 6 and 8 outputs of 3 taps
+def test_every_form_is_the_direct_convolution(kernel, stride, frames):
+    x, weights = draw(2, frames, 5, 6, 3), draw(*kernel, 3, 4)
+    made = {form: causal_conv.convolve(x, weights, stride=stride, form=form) for form in get_args(causal_conv.Form)}
+    direct = made.pop("direct")
+    assert direct.shape == (2, (frames - kernel[0]) // stride + 1, 5, 6, 4)
+    for out in made.values():
+        assert out.shape == direct.shape
+        np.testing.assert_allclose(out, direct, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["taps", "direct"])
+@pytest.mark.parametrize("form", get_args(causal_conv.Form))
 @pytest.mark.parametrize(("frames", "stride"), [(1, 1), (2, 1), (3, 1), (4, 2), (2, 2)])
 def test_zeros_before_the_video_are_never_computed(form, frames, stride):
     """The result is that of a video that begins with zeros; one frame alone takes one tap."""
@@ -131,7 +136,7 @@ def test_zeros_before_the_video_are_never_computed(form, frames, stride):
     assert skipped.shape == whole.shape
 
 
-@pytest.mark.parametrize("form", ["taps", "direct"])
+@pytest.mark.parametrize("form", get_args(causal_conv.Form))
 def test_one_frame_is_one_convolution(form):
     x, weights = draw(1, 1, 4, 4, 2), draw(3, 3, 3, 2, 2)
     changed = weights.at[:2].set(jnp.nan)  # taps of frames that are not there
@@ -140,10 +145,11 @@ def test_one_frame_is_one_convolution(form):
     )
 
 
-def test_taps_are_the_direct_convolution_in_the_whole():
-    z = draw(2, 4, 2, 3, 4)
-    taps, _ = jitted(dataclasses.replace(SMALL, conv="taps"), "decode")(z)
-    np.testing.assert_allclose(taps, jitted(SMALL, "decode")(z)[0], **ROUNDING)
+def test_winograd_is_the_direct_convolution_in_the_whole():
+    """Chunks of one latent frame, as on a CPU: layers have one frame, two and four."""
+    z = draw(2, 3, 2, 3, 4)
+    winograd, _ = in_chunks(jitted(dataclasses.replace(SMALL, conv="winograd"), "decode"), z, (1, 1, 1))
+    np.testing.assert_allclose(winograd[0], jitted(SMALL, "decode")(z)[0], **ROUNDING)
 
 
 @pytest.mark.parametrize(("config", "reach"), [(VAEConfig(dim=2, conv="direct"), 38), (SMALL, 28)])
