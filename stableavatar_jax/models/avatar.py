@@ -44,12 +44,18 @@ def settled(
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=64)
 def boxed_params(module: nn.Module) -> Any:
     """Shapes and dtypes of a network's params, with the names of their axes; nothing is allocated.
 
-    A network is traced once: a run asks for them several times.
+    A network is traced once, however it is computed: a run asks several times, for the machine's devices and for none.
     """
+    if isinstance(compute := getattr(module, "compute", None), Compute):
+        module = module.clone(compute=Compute(param_dtype=compute.param_dtype))  # nothing else matters to params
+    return _boxed_params(module)
+
+
+@functools.lru_cache(maxsize=64)
+def _boxed_params(module: nn.Module) -> Any:
     return jax.eval_shape(module.init, jax.random.key(0), *module.example())["params"]
 
 

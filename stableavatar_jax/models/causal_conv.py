@@ -6,7 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 
 from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.layers import named
@@ -101,6 +101,31 @@ class CausalConv(nn.Module):
         return y + bias, joined[:, joined.shape[1] - keep :]
 
 
+def convolve_doubled(
+    x: Float[Array, "B T H W I"], kernel: Float[Array, "3 3 I O"], *, form: Form
+) -> Float[Array, "B T U V O"]:
+    """3x3 convolution of frames in which every row and column stands twice, with zeros around.
+
+    Of three neighbouring rows two are the same. "winograd" adds up their taps beforehand, so that each output reads
+    2x2 places of x in place of 3x3: even rows read the row above and their own, odd ones their own and the one below.
+    """
+    if form != "winograd":
+        x = repeat(x, "B T H W I -> B T (H 2) (W 2) I")
+        return convolve_frames(x, kernel, padding=[(1, 1), (1, 1)])
+    outputs = [
+        convolve_frames(x, pairs, padding=[(1 - odd_row, odd_row), (1 - odd_column, odd_column)])
+        for odd_row, rows in enumerate(_paired(kernel, 0))
+        for odd_column, pairs in enumerate(_paired(rows, 1))
+    ]
+    return rearrange(outputs, "(a b) B T H W O -> B T (H a) (W b) O", a=2)
+
+
+def _paired(kernel: Float[Array, "h w I O"], axis: int) -> tuple[Float[Array, "_ _ I O"], ...]:
+    """Three taps as two, where an even place reads the same by the last two, and an odd one by the first two."""
+    first, middle, last = jnp.split(kernel, 3, axis)
+    return jnp.concatenate([first, middle + last], axis), jnp.concatenate([first + middle, last], axis)
+
+
 class FrameConv(nn.Module):
     """3x3 convolution of every frame on its own; the kernel is stored `[h, w, in, out]`."""
 
@@ -108,6 +133,9 @@ class FrameConv(nn.Module):
     padding: tuple[int, int] = (1, 1)
     """Numbers of zero rows and columns before and after the frame."""
     stride: int = 1
+    doubled: bool = False
+    """Whether every row and column of the frame is read twice, so that the result is twice as large."""
+    form: Form = "taps"
     compute: Compute = Compute()
 
     @nn.compact
@@ -117,4 +145,6 @@ class FrameConv(nn.Module):
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features), self.compute.param_dtype)
         bias = self.param("bias", named(nn.initializers.zeros, "vae_out"), (self.features,), self.compute.param_dtype)
         x, kernel, bias = (jnp.asarray(a, self.compute.dtype) for a in (x, kernel, bias))
+        if self.doubled:
+            return convolve_doubled(x, kernel, form=self.form) + bias
         return convolve_frames(x, kernel, padding=[self.padding, self.padding], stride=self.stride) + bias

@@ -4,7 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange
 
 from stableavatar_jax.models.attention import attention
 from stableavatar_jax.models.causal_conv import CausalConv, Form, FrameConv
@@ -35,7 +35,7 @@ class Layer(nn.Module, kw_only=True):
         return CausalConv(features, name=name, form=self.form, compute=self.compute, **options)
 
     def _frame_conv(self, features: int, name: str, **options: Any) -> FrameConv:
-        return FrameConv(features, name=name, compute=self.compute, **options)
+        return FrameConv(features, name=name, form=self.form, compute=self.compute, **options)
 
     def _linear(self, features: int, name: str) -> Linear:
         axes = ("vae_in", "vae_out")
@@ -114,8 +114,7 @@ class Upsample(Layer):
             rest, past = self._conv(2 * width, "time_conv", kernel_size=(3, 1, 1))(rest, past)
             rest = rearrange(rest, "B T H W (two D) -> B (T two) H W D", two=2)
             x, kept = jnp.concatenate([first, rest], axis=1), (past,)
-        x = repeat(x, "B T H W D -> B T (H 2) (W 2) D")
-        return self._frame_conv(width // 2, "conv")(x), kept
+        return self._frame_conv(width // 2, "conv", doubled=True)(x), kept
 
 
 class Head(Layer):

@@ -123,6 +123,13 @@ def test_every_form_is_the_direct_convolution(kernel, stride, frames):
         np.testing.assert_allclose(out, direct, atol=1e-5)
 
 
+def test_a_doubled_frame_is_convolved_in_its_half_size():
+    x, weights = draw(2, 3, 5, 6, 3), draw(3, 3, 3, 4)
+    few, plain = (causal_conv.convolve_doubled(x, weights, form=form) for form in ("winograd", "direct"))
+    assert few.shape == plain.shape == (2, 3, 10, 12, 4)
+    np.testing.assert_allclose(few, plain, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", get_args(causal_conv.Form))
 @pytest.mark.parametrize(("frames", "stride"), [(1, 1), (2, 1), (3, 1), (4, 2), (2, 2)])
 def test_zeros_before_the_video_are_never_computed(form, frames, stride):
