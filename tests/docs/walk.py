@@ -21,8 +21,9 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.inputs import check_file
 from tests.docs.blocks import ROOT, Block, blocks
 
-TIMED = """#!/usr/bin/env bash
-TIMEFORMAT="%R s (%U s of processors): python $*"
+TIMED = r"""#!/usr/bin/env bash
+line="python $*"; line=${{line%%$'\n'*}}
+TIMEFORMAT="%R s (%U s of processors): ${{line//%/%%}}"
 {{ time {python} "$@" 2>&3; }} 3>&2 2>>{log}
 """
 """Stands before Python on the way, and writes down how long each command took."""
