@@ -6,6 +6,7 @@ option is answered before JAX is loaded.
 
 import contextlib
 import inspect
+import logging
 import os
 import select
 import shlex
@@ -53,6 +54,7 @@ def main(
     and keeps its traceback. SIGTERM and SIGHUP end a run as Ctrl-C does, so that half-written files go; a closed pipe
     ends it too.
     """
+    logging.basicConfig(format="%(message)s")  # before a library does it, with a notice's level and file in each line
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run

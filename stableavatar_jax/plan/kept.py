@@ -57,7 +57,8 @@ def told(config: SampleConfig) -> str:
     parts = [f"{count(guided, 'step')} x {count(branches, 'branch')}"]
     parts += [f"{count(alone, 'step')} x 1 branch"] if alone else []
     saved = 1 - denoising.branches_run() / (denoising.steps * branches)
-    return f"({' + '.join(parts)}; blocks left out at {count(left, 'step')}), {saved:.0%} fewer"
+    out = f"; blocks left out at {count(left, 'step')}" if left else ""
+    return f"({' + '.join(parts)}{out}), {saved:.0%} fewer"
 
 
 def check_room(config: SampleConfig, needed: float, held: float) -> None:
