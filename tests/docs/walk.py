@@ -4,7 +4,7 @@
 
 A block is marked by `run` behind its language; other marks say why a block is not run (docs/README.md). The clips are
 videos of people who speak, of 81 frames or more; MODELS holds the two .tflite files that docs/data.md names. It needs
-what `make setup` installs. With two clips of 11.6 s together and 1.5 s of sound it took seven minutes of processor time.
+what `make setup` installs. With two clips (11.6 s) and a sound of 1.5 s it takes seven minutes of processor time.
 """
 
 import os
