@@ -7,7 +7,7 @@ Every finished cell (a row of a table, a pair, a seed) is a line of OUTPUT/cells
 table asks for it. docs/evidence.md says what was found.
 """
 
-import json
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,16 @@ import numpy as np
 import tyro
 
 from benchmarks.ablation_caches import with_cache
+from benchmarks.ablation_cells import CELLS, Frames, as_text, decisive, frames_of, read_cells, write_cells
 from benchmarks.ablation_tables import TABLES, Row
 from stableavatar_jax import commands
-from stableavatar_jax.config import to_json
+from stableavatar_jax.diffusion.windows import WindowPlan
 from stableavatar_jax.errors import Mistake, need
 from stableavatar_jax.frames import latent_frames
 from stableavatar_jax.presets import load_preset
-from stableavatar_jax.sampling.config import Denoising, SampleConfig, change
-from stableavatar_jax.sampling.fewer import Fewer
-from stableavatar_jax.whole import check_folder, whole
+from stableavatar_jax.sampling.config import SampleConfig, change
+from stableavatar_jax.whole import check_folder
 
-CELLS = "cells.jsonl"
 ENDS = 20.0
 """Seconds at the beginning and at the end in which lips and motion are measured by themselves."""
 SHOWN = (
@@ -46,7 +45,8 @@ class Ablations:
     """
 
     table: Annotated[str, tyro.conf.Positional]
-    """Number of the paper's table (3, 4, 5, 6 or 8), or a sweep: scales, overlap, steps, solver, fewer or student."""
+    """Number of the paper's table (3, 4, 5, 6 or 8), or a sweep: scales, overlap, steps, solver, fewer,
+    fewer50 or student."""
     characters: tuple[int, ...] = (0, 1, 2)
     """Held-out characters of the cartoon world."""
     takes: tuple[int, ...] = (0,)
@@ -105,40 +105,64 @@ class Runner:
         self.config.output.mkdir(parents=True, exist_ok=True)
         wanted = list(self.wanted())
         for number, (name, row, key) in enumerate(wanted):
-            if as_text(key) in self.cells:
+            if self.measured(key):
                 continue
             print(f"{number + 1} of {len(wanted)}: {name}, character {key['character']}, take {key['take']}, "
                   f"seed {key['seed']}", file=sys.stderr, flush=True)
-            self.cells[as_text(key)] = self.make(row, key)
+            self.cells[as_text(key)] = self.cell(row, key)
             write_cells(self.path, self.cells)
         found: dict[str, list[Mapping[str, float]]] = {name: [] for name in self.rows}
         for name, _, key in wanted:
             found[name].append(self.cells[as_text(key)])
         print(f"{self.table.about}\n{self.seconds:g} s, {len(wanted) // len(self.rows)} videos a row; mean and "
-              f"standard deviation\n\n{printed(found, self.table.shown or SHOWN)}\n\n{self.path}")
+              f"standard deviation\n\n{printed(found, self.shown)}\n\n{self.path}")
+
+    def measured(self, key: Mapping[str, Any]) -> bool:
+        """Whether a cell has all that the table shows of it; another table may have measured less."""
+        return {"r", *self.shown} <= self.cells.get(as_text(key), {}).keys()
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The columns."""
+        return self.table.shown or SHOWN
 
     def wanted(self) -> Iterator[tuple[str, Row, dict[str, Any]]]:
         """Name, row and key of every cell; what differs in the key makes another video."""
         c = self.config
-        for character in c.characters:
-            for take in c.takes:
-                for seed in c.seeds:
-                    for name, row in self.rows.items():
-                        config = change(self.sample(), **row.options)
-                        told = decisive(config.denoising) | ({"cache": True} if row.cache else {})
-                        told |= {"transformer": other.name} if (other := config.weights.transformer) else {}
-                        trained = [c.train_steps, str(c.records)] if row.adapter else None
-                        yield name, row, {
-                            "preset": c.preset, "adapter": row.adapter, "trained": trained, "denoising": told,
-                            "seconds": self.seconds, "character": character, "take": take, "seed": seed,
-                        }
+        for character, take, seed in itertools.product(c.characters, c.takes, c.seeds):
+            for name, row in self.rows.items():
+                yield name, row, self.key(row) | {"character": character, "take": take, "seed": seed}
+
+    def key(self, row: Row) -> dict[str, Any]:
+        """What a row changes; whom a video shows, and its seed, come to it."""
+        c, config = self.config, change(self.sample(), **row.options)
+        told = decisive(config.denoising) | ({"cache": True} if row.cache else {})
+        told |= {"transformer": other.name} if (other := config.weights.transformer) else {}
+        return {
+            "preset": c.preset, "adapter": row.adapter, "denoising": told, "seconds": self.seconds,
+            "trained": [c.train_steps, str(c.records)] if row.adapter else None,
+        }
 
     def sample(self) -> SampleConfig:
         """How videos are made where a row says nothing else; at the model's own size."""
         return change(load_preset(self.config.preset, SampleConfig), enlarge=1)
 
-    def make(self, row: Row, key: Mapping[str, Any]) -> dict[str, float]:
-        """Make a video and measure it."""
+    def cell(self, row: Row, key: Mapping[str, Any]) -> dict[str, float]:
+        """Make a video and measure it; where lips are compared, also with the video of the table's first row."""
+        known = self.known(key["character"], key["take"])
+        made, windows, cost = self.make(row, key)
+        values = judge(made, known, windows) | cost
+        if "lip_psnr" in self.shown:
+            from stableavatar_jax.world.measure import lip_psnr
+
+            first = next(iter(self.table.rows.values()))
+            base = {**key, **self.key(first)}
+            full = frames_of(self.config.output, base, lambda: made if key == base else self.make(first, base)[0])
+            values["lip_psnr"] = lip_psnr(made, full, known.lips(len(made)))
+        return values
+
+    def make(self, row: Row, key: Mapping[str, Any]) -> tuple[Frames, WindowPlan, dict[str, float]]:
+        """Frames of a video, its windows, and what it took."""
         from stableavatar_jax.media import Samples
         from stableavatar_jax.sampling.job import Job
         from stableavatar_jax.sampling.video import frames
@@ -154,9 +178,9 @@ class Runner:
         )
         begun = time.perf_counter()
         made = np.concatenate(list(frames(job, avatar)))
-        windows, denoising = job.known.windows, config.denoising
-        cost = windows.count * denoising.branches_run()
-        return judge(made, known, windows) | {"evaluations": cost, "wall": time.perf_counter() - begun}
+        windows = job.known.windows
+        cost = windows.count * config.denoising.branches_run()
+        return made, windows, {"evaluations": cost, "wall": time.perf_counter() - begun}
 
     def avatar(self, row: Row, config: SampleConfig) -> Any:
         """The model of a row, trained first where it is one of its own."""
@@ -218,42 +242,6 @@ def printed(found: Mapping[str, list[Mapping[str, float]]], columns: tuple[str, 
         against = "" if cells is base else f"{more.mean():+.3f}{error}"
         lines.append(f"| {name} | {' | '.join(shown)} | {against} |")
     return "\n".join(lines)
-
-
-def decisive(denoising: Denoising) -> dict[str, Any]:
-    """The options on which the frames depend; how windows are batched is none."""
-    names = ["guidance", "steps", "solver", "shift"]
-    names += {"none": [], "cfg": ["text_scale", "audio_scale", "cfg_null"], "audio_native": ["w1", "w2"]}[
-        denoising.guidance
-    ]
-    windows = denoising.windows
-    joined = ["window", "overlap", *(["fusion", "first_fused_step"] if windows.overlap else [])]
-    told = {name: value for name, value in to_json(denoising.fewer).items() if value != to_json(Fewer())[name]}
-    told |= {name: getattr(denoising, name) for name in names}
-    return told | {name: getattr(windows, name) for name in joined}
-
-
-def as_text(key: Mapping[str, Any]) -> str:
-    """A key as it stands in the file."""
-    return json.dumps(key, sort_keys=True)
-
-
-def read_cells(path: Path) -> dict[str, dict[str, float]]:
-    """Measures by key, of the cells that are finished. Raises Mistake for a file of another kind."""
-    if not path.is_file():
-        return {}
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        return {as_text(line["cell"]): line["measured"] for line in lines}
-    except (ValueError, KeyError, TypeError) as error:
-        raise Mistake(f"{path}: no file of finished cells ({error}); move it away") from None
-
-
-def write_cells(path: Path, cells: Mapping[str, Mapping[str, float]]) -> None:
-    """Write all finished cells, whole or not at all."""
-    with whole(path) as partial:
-        rows = ({"cell": json.loads(key), "measured": measured} for key, measured in cells.items())
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

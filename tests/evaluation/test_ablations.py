@@ -64,6 +64,10 @@ def test_a_cell_is_a_video_that_is_measured(tmp_path, capsys):
     measured = cell["measured"]
     assert measured["evaluations"] == 2 and {"r", "late_r", "seam", "proportions", "wall"} <= measured.keys()
     assert "| none |" in capsys.readouterr().out
+    rows = ("16 steps x 2, full", "16 steps x 2, reuse")
+    assert run(tmp_path, "fewer", "--characters", 0, "--rows", *rows) == 0
+    full, reused = (cell["measured"]["lip_psnr"] for cell in cells(tmp_path)[1:])
+    assert full > 100 > reused > 0  # of the video with itself, and with the one that keeps its guidance
 
 
 def test_every_row_is_a_way_of_sampling():
