@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation_models, ablations
-from benchmarks.ablation_tables import TABLES
+from benchmarks.ablation_tables import CHEAPER, TABLES
 from stableavatar_jax import commands
 from stableavatar_jax.checkpoint import iterate_params, save_params
 from stableavatar_jax.config import read_config, write_config
@@ -64,10 +64,23 @@ def test_a_cell_is_a_video_that_is_measured(tmp_path, capsys):
     measured = cell["measured"]
     assert measured["evaluations"] == 2 and {"r", "late_r", "seam", "proportions", "wall"} <= measured.keys()
     assert "| none |" in capsys.readouterr().out
-    rows = ("16 steps x 2, full", "16 steps x 2, reuse")
-    assert run(tmp_path, "fewer", "--characters", 0, "--rows", *rows) == 0
-    full, reused = (cell["measured"]["lip_psnr"] for cell in cells(tmp_path)[1:])
-    assert full > 100 > reused > 0  # of the video with itself, and with the one that keeps its guidance
+
+
+def test_lips_are_compared_with_those_of_the_first_row(tmp_path, monkeypatch):
+    """Its video is made once for a pair, and kept; frames of grey level n are n away from it."""
+    made = []
+
+    def frames(job, avatar):
+        made.append(len(made))
+        return [np.full((job.timeline.frames, 64, 64, 3), len(made) - 1, np.uint8)]
+
+    monkeypatch.setattr(video, "frames", frames)
+    monkeypatch.setattr(ablations, "judge", lambda made, known, windows: dict.fromkeys(("r", *CHEAPER), 0.0))
+    names = ("16 steps x 2, full", "16 steps x 2, reuse")
+    for count in (1, 2):
+        assert run(tmp_path, "fewer", "--characters", 0, "--rows", *names[:count]) == 0 and len(made) == count
+    full, reuse = (cell["measured"]["lip_psnr"] for cell in cells(tmp_path))
+    assert full > 100 and reuse == pytest.approx(20 * np.log10(255))
 
 
 def test_every_row_is_a_way_of_sampling():
