@@ -160,17 +160,8 @@ def draw_mouth(canvas: skia.Canvas, c: Character, pose: Pose) -> None:
     corner = y - c.smile * (0.4 + 0.6 * pose.width) + 0.15 * tall
     top, bottom = y - 0.3 * tall, y + 0.7 * tall
 
-    def ring(grow: float) -> skia.Path:
-        """The opening, grown on all sides."""
-        w, up, low = half + grow, top - grow, bottom + grow
-        return smooth([
-            (x - w, corner), (x - 0.55 * w, 0.72 * up + 0.28 * corner), (x, up + 0.15 * grow),
-            (x + 0.55 * w, 0.72 * up + 0.28 * corner), (x + w, corner),
-            (x + 0.58 * w, 0.78 * low + 0.22 * corner), (x, low), (x - 0.58 * w, 0.78 * low + 0.22 * corner),
-        ])  # fmt: skip
-
-    canvas.drawPath(ring(pout), fill(c.lips))
-    inside = ring(0.0)
+    canvas.drawPath(_ring(x, corner, half, top, bottom, pout), fill(c.lips))
+    inside = _ring(x, corner, half, top, bottom)
     if tall > 0.004:
         canvas.save()
         canvas.clipPath(inside, doAntiAlias=True)
@@ -181,6 +172,16 @@ def draw_mouth(canvas: skia.Canvas, c: Character, pose: Pose) -> None:
         canvas.drawRect(teeth, fill((250, 248, 240)))
         canvas.restore()
     canvas.drawPath(inside, line(mix(c.lips, (50, 10, 20), 0.7), 0.009))
+
+
+def _ring(x: float, corner: float, half: float, top: float, bottom: float, grow: float = 0.0) -> skia.Path:
+    """The mouth's opening, grown on all sides."""
+    w, up, low = half + grow, top - grow, bottom + grow
+    return smooth([
+        (x - w, corner), (x - 0.55 * w, 0.72 * up + 0.28 * corner), (x, up + 0.15 * grow),
+        (x + 0.55 * w, 0.72 * up + 0.28 * corner), (x + w, corner),
+        (x + 0.58 * w, 0.78 * low + 0.22 * corner), (x, low), (x - 0.58 * w, 0.78 * low + 0.22 * corner),
+    ])  # fmt: skip
 
 
 def tilt_point(c: Character) -> tuple[float, float]:
