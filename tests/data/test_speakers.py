@@ -14,7 +14,7 @@ from stableavatar_jax.data.clips.faces import Face, FaceFinder
 from stableavatar_jax.data.clips.layouts import read_clip
 from stableavatar_jax.data.clips.speakers import choose, everyone, read_mask
 from stableavatar_jax.errors import Mistake
-from tests.data.test_prepare import rows
+from tests.data.preparing import rows
 
 SIZE = (60, 120)
 """Rows and columns of the made-up frames."""
