@@ -20,7 +20,7 @@ from stableavatar_jax.training.directory import write_own
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.config import StepConfig
 from stableavatar_jax.training.parts.validation import wanted
-from tests.training.test_refused import records
+from tests.training.runs import records
 from tests.training.tiny import MODEL, config
 
 

@@ -37,8 +37,7 @@ from stableavatar_jax.training.parts.dit_step import draw, points, predicted
 from stableavatar_jax.training.run import fresh_state
 from tests.params import random_params
 from tests.training import tiny
-from tests.training.test_loop import assert_same_run, assert_same_state
-from tests.training.test_refused import records
+from tests.training.runs import assert_same_run, assert_same_state, records
 
 FOUR = StudentConfig(steps=4, substeps=2)
 DRAWN = StepConfig(silent=0.0, clip_level=0.0)

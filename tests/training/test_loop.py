@@ -27,23 +27,14 @@ from stableavatar_jax.training import loop
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.__main__ import main
 from stableavatar_jax.training.directory import settle, write_own
-from stableavatar_jax.training.logs import Log, read_rows
+from stableavatar_jax.training.logs import Log
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.saving import Checkpoints, saved_steps
 from stableavatar_jax.weights.lora import load_lora
+from tests.training.runs import assert_same_run, assert_same_state
 from tests.training.tiny import MODEL, Synthetic, config
 
 ROOT = Path(__file__).parents[2]
-TIMES = {"seconds", "waiting_for_input", "samples_per_second", "tflops_per_chip", "mfu", "mfu_with_recompute"}
-
-
-def assert_same_run(one: Path, other: Path):
-    """The same numbers for every step, but for the times."""
-
-    def rows(folder):
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(folder / "metrics.csv")]
-
-    np.testing.assert_equal(rows(one), rows(other))
 
 
 def train(folder: Path, batches, run=None, **changes):
@@ -52,11 +43,6 @@ def train(folder: Path, batches, run=None, **changes):
     options = settle(config(**(begun | changes)))
     run = dataclasses.replace(run, config=options) if run else dit.prepare(options)
     return loop.train(run, batches)
-
-
-def assert_same_state(one, other):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def latest(folder: Path):

@@ -10,7 +10,6 @@ import pytest
 
 from stableavatar_jax.checkpoint import save_params
 from stableavatar_jax.config import write_config
-from stableavatar_jax.data.sources.records import RecordWriter
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.training import export as exports
 from stableavatar_jax.training import loop, memory, work
@@ -21,18 +20,8 @@ from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.config import TextImageTrainConfig, VAETrainConfig
 from stableavatar_jax.training.parts.records import check_records
 from stableavatar_jax.training.state import TrainState
+from tests.training.runs import records
 from tests.training.tiny import MODEL, batch, config
-
-
-def records(folder, rows=1, **changes):
-    """Records of the tiny model; `changes` are arrays that differ."""
-    arrays = {name: array[0] for name, array in batch(0, 1).items()} | changes
-    dtypes = {name: "bool" if name == "text_mask" else "float32" for name in arrays}
-    meta = {"format": "npz", "dtypes": dtypes, "after_picture": "grey", "weights": "a model"}
-    with RecordWriter(folder, meta) as writer:
-        for row in range(rows):
-            writer.write(f"clip@{row}", arrays, {"kind": "talking", "fps": 25.0})
-    return folder
 
 
 @pytest.mark.parametrize(
