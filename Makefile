@@ -6,6 +6,10 @@ ASSETS := stableavatar_jax/demo/assets
 IMAGE  ?= $(ASSETS)/character.png
 AUDIO  ?= $(ASSETS)/speech.flac
 OUTPUT ?= outputs/demo.mp4
+# What is imported is compiled then: compiling all that is installed takes most of a minute.
+PIP    := --no-compile -c constraints.txt
+# A file is run by one process: what its tests share is made once.
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test golden parity tpu docs lint clean
@@ -15,14 +19,16 @@ help:    ## this list
 .venv/stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv; it takes minutes, and about 2 GB of disk."
-	$(BIN)/pip install -c constraints.txt -e '.[dev,training]'
+	$(BIN)/pip install $(PIP) -e '.[dev,training]'
 	touch $@
 
-# torch stays out of .venv: it lives where the comparisons with PyTorch run, and nowhere else.
-.venv-parity/stamp: pyproject.toml constraints.txt
+# torch stays out of .venv: it lives where the comparisons with PyTorch run, and nowhere else. The rest is read from .venv.
+.venv-parity/stamp: .venv/stamp
 	$(PYTHON) -m venv .venv-parity
-	@echo "Installing into .venv-parity, PyTorch too; it takes minutes."
-	.venv-parity/bin/pip install -c constraints.txt -e '.[dev]' torch==2.13.0 diffusers==0.42.1 peft==0.21.2
+	@echo "Installing PyTorch into .venv-parity."
+	echo "import site; site.addsitedir('$$(realpath .venv/lib/python*/site-packages)')" \
+		> $$(realpath .venv-parity/lib/python*/site-packages)/from_venv.pth
+	.venv-parity/bin/pip install $(PIP) torch==2.13.0 diffusers==0.42.1 peft==0.21.2
 	touch $@
 
 setup: .venv/stamp ## make .venv with all that the tests and the commands of README and docs need
@@ -32,7 +38,8 @@ demo: .venv/stamp ## a drawn character speaks a recording (IMAGE=, AUDIO=, OUTPU
 	$(BIN)/stableavatar-demo --image "$(IMAGE)" --audio "$(AUDIO)" --output "$(OUTPUT)"
 
 test: lint ## all tests but the reference numbers and the comparisons with PyTorch
-	$(BIN)/python -m pytest -q -n 2 tests --ignore tests/golden --ignore tests/parity --jaxtyping-packages=stableavatar_jax,beartype.beartype
+	$(BIN)/python -m pytest -q $(SHARED) tests --ignore tests/golden --ignore tests/parity \
+		--jaxtyping-packages=stableavatar_jax,beartype.beartype
 
 golden: .venv/stamp ## the reference numbers in GOLDEN (default ../shared/golden)
 	$(BIN)/python -m pytest -q -n 2 tests/golden --golden $(GOLDEN)
