@@ -45,13 +45,22 @@ def pairs_apart(x: Float[Array, "... D"], heads: int) -> Float[Array, "... D"]:
     return rearrange(x, "... (N P two) -> ... (N two P)", N=heads, two=2)
 
 
+def swapped(x: Float[Array, "... K"]) -> Float[Array, "... K"]:
+    """The last axis with its halves exchanged: in the place of every channel the other one of its pair
+    (`pairs_apart`).
+    """
+    return jnp.roll(x, x.shape[-1] // 2, -1)
+
+
 def rotate(
-    x: Float[Array, "B L N K"], cos: Float[Array, "L P"], sin: Float[Array, "L P"]
+    x: Float[Array, "B L N K"], others: Float[Array, "B L N K"], cos: Float[Array, "L P"], sin: Float[Array, "L P"]
 ) -> Float[Array, "B L N K"]:
-    """Turn pairs of channels, P apart (`pairs_apart`), by the tables' angles."""
-    first, second = jnp.split(x, 2, -1)
-    cos, sin = cos[:, None, :], sin[:, None, :]
-    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], -1)
+    """Turn pairs of channels, P apart (`pairs_apart`), by the tables' angles; `others` is x `swapped`.
+
+    Who scales x swaps it first and scales both: a device swaps channels in memory, and so does it in x's own dtype.
+    """
+    cos, sin = jnp.concatenate([cos, cos], -1), jnp.concatenate([-sin, sin], -1)
+    return x * cos[:, None] + others * sin[:, None]
 
 
 def sinusoid(t: Float[Array, "B"], dim: int) -> Float[Array, "B dim"]:

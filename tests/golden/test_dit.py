@@ -7,7 +7,7 @@ import numpy as np
 from einops import rearrange
 
 from stableavatar_jax.models.dit import DiT
-from stableavatar_jax.models.rope import pairs_apart, rope_frequencies, rope_tables, rotate, sinusoid
+from stableavatar_jax.models.rope import pairs_apart, rope_frequencies, rope_tables, rotate, sinusoid, swapped
 from stableavatar_jax.weights import rules
 from stableavatar_jax.weights.names import dit as names
 from tests.golden import cases, sizes
@@ -109,7 +109,8 @@ def check_tables(case):
             if part != "angle":
                 case.check(f"out/freqs_d{size}_{part}", ours, atol=tolerance["freqs"]["atol"], rtol=0)
         q, tokens = stored[f"in/q_d{size}"], int(np.prod(grid))
-        turned = rotate(pairs_apart(jnp.asarray(q[:, :tokens]), 1), *rope_tables(grid, size))
+        apart = pairs_apart(jnp.asarray(q[:, :tokens]), 1)
+        turned = rotate(apart, swapped(apart), *rope_tables(grid, size))
         turned = rearrange(turned, "B L N (two P) -> B L N (P two)", two=2)
         np.testing.assert_allclose(turned, stored[f"out/rope_d{size}"][:, :tokens], rtol=0, **tolerance["rope"])
     for name in [n for n in stored if n.startswith("out/sinusoidal_")]:

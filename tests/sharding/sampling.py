@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -17,12 +19,11 @@ from stableavatar_jax.diffusion.windows import WindowConfig
 from stableavatar_jax.encoding.conditions import Conditions
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.avatar import boxed_params, part
-from stableavatar_jax.sampling import memory
+from stableavatar_jax.models.config import Conv
+from stableavatar_jax.sampling import memory, plain, wavefront
 from stableavatar_jax.sampling.decode import decoder, pieces
-from stableavatar_jax.sampling.plain import make_plain
-from stableavatar_jax.sampling.program import Own, Source
+from stableavatar_jax.sampling.program import Source
 from stableavatar_jax.sampling.velocity import join, make_velocity, share, slots
-from stableavatar_jax.sampling.wavefront import make_wavefront
 from stableavatar_jax.sharding import make_mesh, shardings
 from tests.params import random_params
 from tests.sharding.steps import moves
@@ -39,15 +40,36 @@ GRID = (16, 8)
 WINDOW = WindowConfig(window=4, overlap=2, rows=2)
 
 
+ORDERS = {
+    "plain": (plain, "make_sweep", plain.make_plain),
+    "wavefront": (wavefront, "make_advance", wavefront.make_wavefront),
+}
+"""Of each order the module, what makes its program there, and the order itself."""
 SCHEDULE = (Step(), Step(guided=False, skipped=True))
 """Of steps that keep guidance, and leave the blocks out."""
 
 
+def noted(make: Callable[..., Any], texts: list[str]) -> Callable[..., Any]:
+    """What makes a program, which notes the text of what is compiled at the first call."""
+
+    def made(*options: Any) -> Callable[..., Any]:
+        program = make(*options)
+
+        def run(*inputs: Any) -> Any:
+            if not texts:
+                texts.append(program.lower(*inputs).compile().as_text())
+            return program(*inputs)
+
+        return run
+
+    return made
+
+
 def video(
     mesh: jax.sharding.Mesh | None, order: str, schedule: tuple[Step, ...] = ()
-) -> tuple[np.ndarray, list[str], float]:
-    """Latents of a video, what the blocks move in an evaluation of two windows, and the share of what the
-    blocks added that a device holds.
+) -> tuple[np.ndarray, dict[str, Any], float]:
+    """Latents of a video, how many operations the blocks are in the order's program and what they move, and the share
+    of what the blocks added that a device holds.
     """
     dit, rng, c = part(MODEL, "dit"), np.random.default_rng(0), MODEL.dit
     normal = lambda *shape: rng.standard_normal(shape, np.float32)  # noqa: E731
@@ -65,20 +87,19 @@ def video(
         sounds=lambda first: iter(sounds[first:]),
     )  # fmt: skip
     velocity = make_velocity(dit, GUIDANCE, mesh, schedule, bool(schedule))
-    make = {"plain": make_plain, "wavefront": make_wavefront}[order]
-    blocks = make(velocity, solvers.solver("euler", STEPS, 5.0), WINDOW, "cpu", join)([source])
-    own = Own(jax.numpy.stack(sounds[:2]), np.zeros(2, np.int32))
-    run = jax.jit(velocity).lower(shared, own, noise[:8].reshape(2, 4, *SIZE, 16), np.float32([900, 300]))
-    lines = run.compile().as_text().splitlines() if mesh else []
-    within = "\n".join(line for line in lines if "run_blocks" in line)
+    (module, name, make), texts = ORDERS[order], list[str]()
+    with mock.patch.object(module, name, noted(getattr(module, name), texts)):
+        denoise = make(velocity, solvers.solver("euler", STEPS, 5.0), WINDOW, "cpu", join)
+    made = np.concatenate([block.z for block in denoise([source])])
+    within = [line for line in texts[0].splitlines() if "run_blocks" in line]
     kept = memory.begin(velocity, 3, (4, *SIZE, 16))
     held = kept.added.addressable_shards[0].data.size / kept.added.size if schedule else 0.0
-    return np.concatenate([block.z for block in blocks]), moves(within), held
+    return made, {"blocks": len(within), "moves": moves("\n".join(within))}, held
 
 
-def decoded(place: jax.NamedSharding | None) -> tuple[np.ndarray, list[list[int]]]:
+def decoded(place: jax.NamedSharding | None, conv: Conv = "taps") -> tuple[np.ndarray, list[list[int]]]:
     """Frames of two calls of the decoder, and the shares of a device of the frames and of all that is kept of them."""
-    config = dataclasses.replace(tiny.model.vae, dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1)
+    config = dataclasses.replace(tiny.model.vae, dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1, conv=conv)
     vae = part(dataclasses.replace(MODEL, vae=config), "vae")
     params, z = random_params(vae), np.random.default_rng(0).standard_normal((2, *GRID, config.z_dim), np.float32)
     if place:
@@ -91,16 +112,18 @@ def decoded(place: jax.NamedSharding | None) -> tuple[np.ndarray, list[list[int]
 
 def main(output: Path) -> None:
     place = pieces(make_mesh(MESHES["rows"]), *GRID)
-    (here, shares), (alone, _) = decoded(place), decoded(None)
-    levels = np.abs(here.astype(int) - alone)
-    found: dict[str, Any] = {"decoder": {"levels": int(levels.max()), "other": float(levels.mean()), "cut": shares}}
+    alone, found = decoded(None)[0].astype(int), dict[str, Any]()
+    for conv in ("taps", "direct"):
+        here, shares = decoded(place, conv)
+        levels = np.abs(here - alone)
+        found[f"decoder, {conv}"] = {"levels": int(levels.max()), "other": float(levels.mean()), "cut": shares}
     alone = video(None, "plain")[0]
     for name, config in MESHES.items():
         for order in ("plain", "wavefront") if name == "rows" else ("plain",):
             made, moved, _ = video(make_mesh(config, heads=MODEL.dit.heads), order)
             length = min(len(made), len(alone))
             apart = np.linalg.norm(made[:length] - alone[:length]) / np.linalg.norm(alone[:length])
-            found[f"{name}, {order}"] = {"worst": float(apart), "moves": moved}
+            found[f"{name}, {order}"] = {"worst": float(apart)} | moved
     alone = video(None, "plain", SCHEDULE)[0]
     made, _, held = video(make_mesh(MESHES["rows"], heads=MODEL.dit.heads), "wavefront", SCHEDULE)
     length = min(len(made), len(alone))

@@ -18,14 +18,16 @@ def test_a_video_is_that_of_one_device(on_eight, name):
 def test_rows_need_no_exchange(on_eight):
     """Within the blocks; before them windows are dealt to the devices, and after them velocities are gathered."""
     found = on_eight("sampling")
-    assert found["rows, wavefront"]["moves"] == []
+    for order in ("plain", "wavefront"):
+        assert found[f"rows, {order}"]["blocks"] > 100 and found[f"rows, {order}"]["moves"] == []
     assert "all-to-all" in found["tokens cut, plain"]["moves"]
     assert found["rows, remembered"]["held"] == 1 / 8
 
 
-def test_every_device_decodes_its_piece_of_a_picture(on_eight):
+@pytest.mark.parametrize("conv", ["taps", "direct"])
+def test_every_device_decodes_its_piece_of_a_picture(on_eight, conv):
     """And keeps the frames before it of that piece alone. Frames are those of one device, to the rounding of a few."""
-    found = on_eight("sampling")["decoder"]
+    found = on_eight("sampling")[f"decoder, {conv}"]
     assert len(found["cut"]) > 10 and all(sides == [1, 1, 4, 2, 1] for sides in found["cut"])
     assert found["levels"] <= 1 and found["other"] < 1e-3
 
