@@ -152,11 +152,11 @@ class CrossAttention(nn.Module):
         heads = self.config.heads
         q = _split_heads(self.norm_q(self.q(x)), heads)
         whole = [(_split_heads(k, heads), _split_heads(v, heads)) for k, v in (text, image)]
-        read = [attention(q, k, v, self.compute, cut="queries") for k, v in whole]
+        read = [_join_heads(attention(q, k, v, self.compute, cut="queries")) for k, v in whole]
         k, v = (rearrange(p(shared.audio), "B F n (N K) -> B F n N K", N=heads) for p in (self.k_audio, self.v_audio))
-        read.append(_audio_attention(q, k, v, shared.audio_lengths, shared.clip_level, self.compute))
-        text, image, audio = map(_join_heads, read)  # before they are added: a TPU stores 12 heads apart as 16
-        return self.o(checkpoint_name(text + image + audio, CROSS_ATTENTION))
+        audio = _audio_attention(q, k, v, shared.audio_lengths, shared.clip_level, self.compute)
+        # Joined before they are added: a TPU would store 12 heads apart as 16.
+        return self.o(checkpoint_name(read[0] + read[1] + _join_heads(audio), CROSS_ATTENTION))
 
 
 class Block(nn.Module):

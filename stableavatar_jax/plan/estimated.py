@@ -12,11 +12,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from stableavatar_jax.chips import Chip
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.frames import PIXELS_PER_LATENT, latent_frames
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.flops import train_flops
-from stableavatar_jax.plan.chips import Chip
 from stableavatar_jax.plan.compiled import by_kind, described
 from stableavatar_jax.plan.roofline import mfu
 from stableavatar_jax.plan.told import Told

@@ -51,7 +51,7 @@ def machine(device: Any, dtype: str) -> Machine:
     chip = chip_of(device.device_kind) if dtype != "float32" else None
     if chip is not None:
         rates = {kind: 1e12 * chip.tflops * share for kind, share in SHARES.items()}
-        bandwidth, told = 1e9 * chip.bandwidth * MEMORY_SHARE, f"{chip.tflops:g} TFLOP/s at most"
+        bandwidth, told = chip.bandwidth * MEMORY_SHARE, f"{chip.tflops:g} TFLOP/s at most"
     else:
         speed = matrix_speed(dtype)
         fewer = {"decoding": CPU_DECODING} if (device.platform, dtype) == ("cpu", "float32") else {}

@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from stableavatar_jax.plan.chips import Chip
+from stableavatar_jax.chips import Chip
 from stableavatar_jax.plan.program import COLLECTIVES, Operation, Program, bytes_of, shapes
 
 FREE = {

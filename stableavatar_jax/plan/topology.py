@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from stableavatar_jax.chips import Chip, chip_named
 from stableavatar_jax.errors import Mistake
-from stableavatar_jax.plan.chips import Chip, chip_named
 
 PUBLIC = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
 """TPUs, and how many axes their topologies have."""

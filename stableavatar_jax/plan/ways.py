@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stableavatar_jax.plan.chips import chip_named
+from stableavatar_jax.chips import chip_named
 from stableavatar_jax.plan.topology import alone
 from stableavatar_jax.presets import load_preset
 from stableavatar_jax.sampling.config import SampleConfig, change

@@ -33,7 +33,7 @@ def speed(
         return {"samples_per_second": rows / seconds}
     per_chip = [f / seconds / len(devices) / 1e12 for f in flops]
     chip = chip_of(devices[0].device_kind)
-    peak = float(chip.tflops) if chip else math.nan
+    peak = chip.tflops if chip else math.nan
     return {
         "samples_per_second": rows / seconds,
         "tflops_per_chip": per_chip[0],

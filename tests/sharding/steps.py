@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stableavatar_jax.chips import PLANNED
 from stableavatar_jax.hosts import MeshConfig
-from stableavatar_jax.plan.chips import CHIPS
 from stableavatar_jax.plan.program import Program
 from stableavatar_jax.plan.roofline import cost
 from stableavatar_jax.sharding import PRESETS, make_mesh
@@ -97,7 +97,7 @@ def moves(text: str) -> list[str]:
 
 def sent(run: Any, compiled: Any) -> float:
     """Bytes that a chip sends in a step."""
-    return sum(cost(Program(compiled.as_text(), dict(run.mesh.shape)), CHIPS["cpu"]).sent.values())
+    return sum(cost(Program(compiled.as_text(), dict(run.mesh.shape)), PLANNED["cpu"]).sent.values())
 
 
 def sent_by_one_of(devices: int, data: Any, draws: Draws) -> float:

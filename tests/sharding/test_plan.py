@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from stableavatar_jax.chips import PLANNED
 from stableavatar_jax.errors import Mistake
 from stableavatar_jax.plan import __main__ as plan
 from stableavatar_jax.plan import topology
-from stableavatar_jax.plan.chips import CHIPS
 from stableavatar_jax.plan.program import Program, _first_group
 from stableavatar_jax.plan.roofline import cost
 from stableavatar_jax.plan.topology import parse
@@ -20,7 +20,7 @@ def test_products_count_as_often_as_their_loop_turns():
     size, layers = 256, 7
     weights, x = jnp.zeros((layers, size, size)), jnp.zeros((size, size))
     run = jax.jit(lambda weights, x: jax.lax.scan(lambda x, w: (jnp.sin(x @ w), None), x, weights)[0])
-    found = cost(Program(run.lower(weights, x).compile().as_text(), {"data": 1}), CHIPS["cpu"])
+    found = cost(Program(run.lower(weights, x).compile().as_text(), {"data": 1}), PLANNED["cpu"])
     assert found.flops == 2 * size**3 * layers
     one = 4 * size**2
     assert 3 * one * layers <= found.moved <= 12 * one * layers
@@ -59,7 +59,7 @@ ENTRY %main (start: (s32[], bf16[64,32], bf16[16,16])) -> (s32[], bf16[64,32], b
 
 def test_a_program_of_a_tpu():
     """Its products are convolutions, and what lies in its own cache, `S(1)`, is not read from memory."""
-    found = cost(Program(TPU, {"data": 2, "fsdp": 2}), CHIPS["v5p"])
+    found = cost(Program(TPU, {"data": 2, "fsdp": 2}), PLANNED["v5p"])
     assert found.flops == 7 * 2 * 64 * 32 * 16
     assert found.sent == {("all-gather", "fsdp"): 7 * 2.0 * 32 * 16, ("all-reduce", "data"): 7 * 2.0 * 64 * 16}
     assert found.moved == 7 * 2 * (64 * 32 + 64 * 16)
@@ -72,7 +72,7 @@ def test_attention_kernels(rows, name, products):
     lines = [f"  %{x} = bf16[{rows}12,{n},128]{{}} parameter({i})" for i, (x, n) in enumerate(sizes.items())]
     call = f'  ROOT %{name} = bf16[{rows}12,256,128] custom-call(%q, %k, %v), custom_call_target="tpu_custom_call"'
     text = "\n".join(["ENTRY %main (q: bf16[]) -> bf16[] {", *lines, call, "}"])
-    found = cost(Program(text, {"data": 1}), CHIPS["v5p"])
+    found = cost(Program(text, {"data": 1}), PLANNED["v5p"])
     assert found.flops == 2 * products * (3 if rows else 1) * 12 * 256 * 512 * 128
     assert found.kernels == found.computing == found.flops / (459e12 * 0.89)
 
