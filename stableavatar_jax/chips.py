@@ -27,20 +27,20 @@ class Chip:
 
 # The first whose kind fits is taken.
 CHIPS = (
-    Chip("TPU v4", 275, 1228e9, "v4", 32e9, 9e10, 0.7),
-    Chip("TPU v5 lite", 197, 819e9, "v5e", 16.9e9, 9e10, 0.6),
-    Chip("TPU v5e", 197, 819e9),
-    Chip("TPU v5", 459, 2765e9, "v5p", 102e9, 1.8e11, 0.89),
-    Chip("TPU v6", 918, 1640e9, "v6e", 33.5e9, 1.8e11, 0.36),
-    Chip("TPU7x", 1153, 3690e9),
-    Chip("GB200", 2500, 8000e9), Chip("B200", 2250, 8000e9),
-    Chip("H200", 989, 4800e9, "h200", 1.49e11, 4.5e11, 0.57),
-    Chip("H100 PCIe", 756, 2039e9), Chip("H100 NVL", 835, 3938e9),
-    Chip("H100", 989, 3350e9, "h100", 8.5e10, 4.5e11, 0.56),
-    Chip("H20", 148, 4000e9), Chip("A100", 312, 2039e9), Chip("A800", 312, 2039e9), Chip("L40S", 362, 864e9),
-    Chip("L40", 181, 864e9), Chip("L4", 121, 300e9), Chip("A10G", 70, 600e9), Chip("RTX 4090", 165, 1008e9),
-    Chip("RTX 5090", 210, 1792e9), Chip("RTX 3090", 71, 936e9), Chip("MI300X", 1307, 5300e9),
-    Chip("MI250X", 192, 1600e9),
+    Chip("TPU v4", 275.0, 1228e9, "v4", 32e9, 9e10, 0.7),
+    Chip("TPU v5 lite", 197.0, 819e9, "v5e", 16.9e9, 9e10, 0.6),
+    Chip("TPU v5e", 197.0, 819e9),
+    Chip("TPU v5", 459.0, 2765e9, "v5p", 102e9, 1.8e11, 0.89),
+    Chip("TPU v6", 918.0, 1640e9, "v6e", 33.5e9, 1.8e11, 0.36),
+    Chip("TPU7x", 1153.0, 3690e9),
+    Chip("GB200", 2500.0, 8000e9), Chip("B200", 2250.0, 8000e9),
+    Chip("H200", 989.0, 4800e9, "h200", 1.49e11, 4.5e11, 0.57),
+    Chip("H100 PCIe", 756.0, 2039e9), Chip("H100 NVL", 835.0, 3938e9),
+    Chip("H100", 989.0, 3350e9, "h100", 8.5e10, 4.5e11, 0.56),
+    Chip("H20", 148.0, 4000e9), Chip("A100", 312.0, 2039e9), Chip("A800", 312.0, 2039e9), Chip("L40S", 362.0, 864e9),
+    Chip("L40", 181.0, 864e9), Chip("L4", 121.0, 300e9), Chip("A10G", 70.0, 600e9), Chip("RTX 4090", 165.0, 1008e9),
+    Chip("RTX 5090", 210.0, 1792e9), Chip("RTX 3090", 71.0, 936e9), Chip("MI300X", 1307.0, 5300e9),
+    Chip("MI250X", 192.0, 1600e9),
 )  # fmt: skip
 CPU = Chip("cpu", 0.05, 2e10, "cpu", 1.6e10, 1e10, 0.6)
 """A core or two, for plans alone: machines with a CPU differ too much to be held against a figure."""
