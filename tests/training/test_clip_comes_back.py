@@ -23,9 +23,9 @@ from stableavatar_jax.training.parts.config import StepConfig
 from stableavatar_jax.training.state import join, merged
 from tests.training import tiny
 
-ROWS, STEPS = 16, 600
+ROWS, STEPS = 16, 350
 DIT = dataclasses.replace(
-    tiny.MODEL.dit, dim=128, ffn_dim=256, heads=4, adapter=dataclasses.replace(tiny.MODEL.dit.adapter, dim=128)
+    tiny.MODEL.dit, dim=64, ffn_dim=128, heads=4, adapter=dataclasses.replace(tiny.MODEL.dit.adapter, dim=64)
 )
 
 
