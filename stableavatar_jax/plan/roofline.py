@@ -17,6 +17,11 @@ FREE = {
     "opt-barrier", "while", "conditional", "call",
 }  # fmt: skip
 """Operations that move nothing by themselves."""
+BEGUN, ENDED = "async-collective-start", "async-collective-done"
+"""Fusions that begin a collective operation and end it. Those between them carry it on beside a product; all of these
+hold the operation itself."""
+IN_FLIGHT = re.compile(r"\{0:S\(4\)\}")
+"""In the shape of what such a fusion hands on to the next: a counter in a memory of its own."""
 WITHIN = {"dynamic-slice", "bitcast", "slice"}
 
 
@@ -54,9 +59,10 @@ def cost(program: Program, chip: Chip, name: str | None = None) -> Cost:
     name = program.entry if name is None else name
     own, within = Cost(), Cost()
     for op in program.computations[name]:
-        if kind := collective(program, op):
+        kind = None if _begun_before(program, name, op) else collective(program, op)
+        if kind:
             own.add(_sent(program, op, kind, chip))
-        elif op.kind not in FREE and not op.kind.endswith("-done"):
+        elif op.kind not in FREE and not op.kind.endswith("-done") and not op.name.startswith(ENDED):
             own.add(_work(program, name, op, chip))
         for body, times in program.bodies(op):
             within.add(cost(program, chip, body), times)
@@ -77,6 +83,12 @@ def collective(program: Program, op: Operation) -> str | None:
     return kinds.pop() if kinds else None
 
 
+def _begun_before(program: Program, name: str, op: Operation) -> bool:
+    """Whether an operation of a computation carries on, or ends, a collective one that another has begun."""
+    given = (program.by_name[name].get(operand) for operand in op.operands)
+    return op.kind == "fusion" and any(each and IN_FLIGHT.search(each.shape) for each in given)
+
+
 def _sent(program: Program, op: Operation, kind: str, chip: Chip) -> Cost:
     """A collective operation. A ring of n devices moves (n - 1) / n of what it gathers or scatters, twice to reduce."""
     inner = next(
@@ -84,8 +96,10 @@ def _sent(program: Program, op: Operation, kind: str, chip: Chip) -> Cost:
          if each.kind.removesuffix("-start") in COLLECTIVES), op,
     )  # fmt: skip
     axes, devices = program.along(inner)
-    started = op.kind.endswith("-start")
-    sizes = [bytes_of(f"{dtype}[{','.join(map(str, dims))}]") for dtype, dims, _ in shapes(op.shape)]
+    started = op.kind.endswith("-start") or op.name.startswith(BEGUN)
+    # A fusion that a product is joined into gives the product, and what is gathered stays within it.
+    shape = inner.shape if op.kind == "fusion" and inner.kind == kind else op.shape
+    sizes = [bytes_of(f"{dtype}[{','.join(map(str, dims))}]") for dtype, dims, _ in shapes(shape)]
     # What is started returns its operands beside its results.
     size = (max(sizes, default=0.0) if len(sizes) > 1 else sum(sizes)) if started else sum(sizes)
     if started and kind in ("all-reduce", "all-to-all"):

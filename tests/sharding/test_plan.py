@@ -65,6 +65,46 @@ def test_a_program_of_a_tpu():
     assert found.moved == 7 * 2 * (64 * 32 + 64 * 16)
 
 
+BESIDE = """
+%begin (p.0: bf16[16,16]) -> (bf16[16,16], bf16[32,16], s32[2]) {
+  %p.0 = bf16[16,16]{1,0} parameter(0)
+  %gathered.0 = bf16[32,16]{1,0} all-gather(%p.0), replica_groups=[2,2]<=[4], dimensions={0}
+  ROOT %begun = (bf16[16,16], bf16[32,16], s32[2]) custom-call(%p.0, %gathered.0), custom_call_target="Begin"
+}
+
+%carry (p.1: bf16[64,32], p.2: bf16[32,16], p.3: bf16[16,16], p.4: s32[2]) -> bf16[64,16] {
+  %p.1 = bf16[64,32]{1,0} parameter(0)
+  %p.2 = bf16[32,16]{1,0} parameter(1)
+  %p.3 = bf16[16,16]{1,0} parameter(2)
+  %gathered.1 = bf16[32,16]{1,0} all-gather(%p.3), replica_groups=[2,2]<=[4], dimensions={0}
+  ROOT %convolution.1 = bf16[64,16]{1,0} convolution(%p.1, %p.2), dim_labels=bf_io->bf
+}
+
+%end (p.5: bf16[16,16], p.6: s32[2]) -> bf16[32,16] {
+  %p.5 = bf16[16,16]{1,0} parameter(0)
+  ROOT %gathered.2 = bf16[32,16]{1,0} all-gather(%p.5), replica_groups=[2,2]<=[4], dimensions={0}
+}
+
+ENTRY %main (x: bf16[64,32], v: bf16[32,16], w: bf16[16,16]) -> bf16[32,16] {
+  %x = bf16[64,32]{1,0} parameter(0)
+  %v = bf16[32,16]{1,0} parameter(1)
+  %w = bf16[16,16]{1,0} parameter(2)
+  %async-collective-start.1 = (bf16[16,16]{1,0}, bf16[32,16]{1,0}, s32[2]{0:S(4)}) fusion(%w), calls=%begin
+  %piece = bf16[16,16]{1,0} get-tuple-element(%async-collective-start.1), index=0
+  %counter = s32[2]{0:S(4)} get-tuple-element(%async-collective-start.1), index=2
+  %y = bf16[64,16]{1,0} fusion(%x, %v, %piece, %counter), kind=kOutput, calls=%carry
+  ROOT %async-collective-done.1 = bf16[32,16]{1,0} fusion(%piece, %counter), kind=kCustom, calls=%end
+}
+"""
+
+
+def test_a_collective_that_products_carry_on_is_counted_once():
+    """A TPU's fusions begin it, carry it on beside a product, and end it; all three hold it."""
+    found = cost(Program(BESIDE, {"data": 2, "fsdp": 2}), PLANNED["v5e"])
+    assert found.sent == {("all-gather", "fsdp"): 2.0 * 32 * 16} and found.flops == 2 * 64 * 32 * 16
+    assert found.waiting == 0 and found.hidden > 0
+
+
 @pytest.mark.parametrize(("rows", "name", "products"), [("", "mha_fwd", 2), ("3,", "mha_dkv", 5)])
 def test_attention_kernels(rows, name, products):
     """XLA leaves out the axis of a single row."""
