@@ -5,7 +5,7 @@ import pytest
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.sampling.decode import pieces
 from stableavatar_jax.sharding import make_mesh
-from tests.sharding.test_sharding import FakeDevice
+from tests.virtual import FakeDevice
 
 CASES = ("rows, plain", "rows, wavefront", "weights cut, plain", "tokens cut, plain", "rows, remembered")
 

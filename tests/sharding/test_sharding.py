@@ -1,7 +1,5 @@
 """Meshes and shardings on eight virtual CPU devices, in a process of their own."""
 
-import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ from stableavatar_jax.errors import Mistake
 from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.avatar import boxed_params, part
 from stableavatar_jax.sharding import PRESETS, make_mesh, network_part, shardings, share_of_rows
+from tests.virtual import FakeDevice, virtual
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,11 +53,8 @@ print("ok")
 
 
 def test_born_sharded_and_equal_to_one_device():
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False
-    )
+    options = {"cwd": ROOT, "env": virtual(8), "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], **options, check=False)
     assert done.returncode == 0 and done.stdout.strip().endswith("ok"), done.stdout + done.stderr
 
 
@@ -74,14 +70,6 @@ def test_sizes_that_are_left_out_follow_from_rows_and_heads():
     assert sizes(MeshConfig(data=2, tensor=2), 8, rows=4, heads=12) == one | {"data": 2, "fsdp": 2, "tensor": 2}
     for preset in PRESETS.values():
         assert np.prod(list(sizes(preset, 8, rows=8, heads=12).values())) == 8
-
-
-@dataclasses.dataclass(frozen=True)
-class FakeDevice:
-    id: int
-    platform: str = "gpu"
-    process_index: int = 0
-    slice_index: int = 0
 
 
 @pytest.mark.parametrize(
