@@ -43,7 +43,7 @@ def placed(tree: Any, device: Any) -> Any:
 
 
 def test_forward(device):
-    """Splash's call, no array of scores, and at most 2 GB of temporaries."""
+    """Splash's call, no array of scores, and at most the 1.04 GB of temporaries that MaxDiffusion takes."""
     dit = part(MODEL, "dit", settled(MODEL, "dit", device, "bfloat16"))
     assert dit.compute.attention == "splash"
     c, shape = MODEL.dit, lambda *n, dtype="bfloat16": jax.ShapeDtypeStruct(n, dtype)
@@ -59,7 +59,7 @@ def test_forward(device):
     tokens = int(np.prod(SIZE)) // 4
     assert not re.search(rf"\[[\d,]*{tokens},{tokens}\]", text)
     print(f"temporaries {memory.temp_size_in_bytes / 1e9:.2f} GB")
-    assert memory.temp_size_in_bytes < 2e9
+    assert memory.temp_size_in_bytes < 1.04e9
 
 
 @pytest.fixture(scope="module")
