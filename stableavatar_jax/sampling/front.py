@@ -77,7 +77,8 @@ def make_advance(
 
         line = front.z, front.kept, front.tail, front.memory
         (z, kept, tail, remembered), finite = jax.lax.scan(batch, line, rows)
-        return Front(z, kept, tail, front.sound, remembered), finite
+        z, kept, tail, sound = velocity.left((z, kept, tail, front.sound))
+        return Front(z, kept, tail, sound, remembered), finite
 
     return jax.jit(advance, donate_argnums=0, compiler_options=compiler_options(platform))
 

@@ -84,7 +84,8 @@ def make_sweep(
         xs = jnp.arange(batches) * rows, kept, own
         (tail, remembered), (z, kept, finite) = jax.lax.scan(batch, (tail, stretch.memory), xs)
         kept = jnp.moveaxis(kept, 0, 1).reshape(stretch.kept.shape)
-        return Stretch(z.reshape(stretch.z.shape), kept, remembered), tail, finite.all()
+        z, kept, tail = velocity.left((z.reshape(stretch.z.shape), kept, tail))
+        return Stretch(z, kept, remembered), tail, finite.all()
 
     return jax.jit(sweep, donate_argnums=(0, 2), compiler_options=compiler_options(platform))
 
@@ -128,12 +129,13 @@ def _steps(
     if state is None:
         z = _divide(source.noise(0, plan.padded), count, size)
         fresh = lambda: memory.begin(velocity, windows, (config.window, *z.shape[2:]))  # noqa: E731
-        stretches = [Stretch(z[p], solvers.init(solver, z[p]), fresh()) for p in range(count)]
+        stretches = [_stretch(velocity, z[p], solvers.init(solver, z[p]), fresh()) for p in range(count)]
         tail, begin = jnp.zeros((config.overlap, *z.shape[2:])), 0
     else:
-        stretches = [_stretch(velocity, config, state, p) for p in range(count)]
+        stretches = [_from_state(velocity, config, state, p) for p in range(count)]
         tail, begin = jnp.asarray(state.arrays["tail"]), state.place["sweeps"]
-    nothing, shared = jnp.zeros(tail.shape), join([source.shared])
+    tail, nothing = velocity.placed((tail, jnp.zeros(tail.shape)))
+    shared = join([source.shared])
     waiting: deque[tuple[int, Array]] = deque()
 
     def report() -> None:
@@ -147,7 +149,7 @@ def _steps(
     for done in range(begin, solver.steps * count):
         step, p = divmod(done, count)
         ahead = stretches[p + 1].z[: config.overlap] if p + 1 < count else nothing
-        tail = tail if p else jnp.zeros(nothing.shape)
+        tail = tail if p else velocity.placed(jnp.zeros(nothing.shape))
         sweep = sweeps[velocity.at(step)]
         stretches[p], tail, finite = sweep(stretches[p], ahead, tail, step, p * windows, plan.count, shared, owns[p])
         # Before the wait, so that what is kept where a signal ends it is a state that nothing has been handed yet.
@@ -169,11 +171,17 @@ def _state(sweeps: int, stretches: list[Stretch], tail: Array) -> State:
     return State({"sweeps": sweeps}, {"tail": np.asarray(tail)} | stacked)
 
 
-def _stretch(velocity: Velocity, config: WindowConfig, state: State, p: int) -> Stretch:
+def _stretch(velocity: Velocity, z: Array, kept: Array, remembered: Any) -> Stretch:
+    """A stretch where the program leaves it, with a memory that lies where it belongs."""
+    z, kept = velocity.placed((z, kept))
+    return Stretch(z, kept, remembered)
+
+
+def _from_state(velocity: Velocity, config: WindowConfig, state: State, p: int) -> Stretch:
     """A stretch of a state, on the device."""
     own = {name: array[p] for name, array in state.arrays.items() if name != "tail"}
     fresh = memory.begin(velocity, config.stretch[1], (config.window, *own["z"].shape[1:]))
-    return Stretch(jnp.asarray(own["z"]), jnp.asarray(own["kept"]), memory.from_host(fresh, own))
+    return _stretch(velocity, jnp.asarray(own["z"]), jnp.asarray(own["kept"]), memory.from_host(fresh, own))
 
 
 def _divide(x: Array, *shape: int) -> Array:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
 from stableavatar_jax.diffusion import solvers
 from stableavatar_jax.diffusion.flow import step_noise
@@ -45,10 +46,20 @@ class Velocity:
     """The kind that each step takes; without it all take the first."""
     init: Callable[[Array], Any] = lambda z: ()
     """`init(z [R F H W C]) -> memory`: that of windows before their first step."""
+    place: Sharding | None = None
+    """Where on a mesh it leaves what it makes: a program whose inputs lie there is compiled once."""
 
     def at(self, step: int) -> int:
         """The kind that a step takes."""
         return self.kind[step] if self.kind else 0
+
+    def placed(self, arrays: Any) -> Any:
+        """A tree of arrays at its `place`."""
+        return arrays if self.place is None else jax.device_put(arrays, self.place)
+
+    def left(self, arrays: Any) -> Any:
+        """`placed`, of what a program gives back."""
+        return arrays if self.place is None else jax.lax.with_sharding_constraint(arrays, self.place)
 
     def __call__(self, shared: Any, own: Any, z: Array, t: Array) -> Array:
         """The first kind's velocity of windows that remember nothing: a `VelocityFn`."""

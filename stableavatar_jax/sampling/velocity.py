@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stableavatar_jax.compiling import compiler_options
 from stableavatar_jax.diffusion.guidance import Branch, Guidance
@@ -58,10 +58,11 @@ def on(mesh: Mesh | None, velocity: Velocity) -> Velocity:
     def on_mesh(apply: Apply, shared: Any, own: Any, z: Array, t: Array, memory: Any) -> tuple[Array, Any]:
         with traced_for(mesh):
             v, memory = apply(shared, own, z, t, memory)
-            return jax.lax.with_sharding_constraint(v, jax.P()), memory
+            return jax.lax.with_sharding_constraint(v, place), memory
 
+    place = NamedSharding(mesh, PartitionSpec())
     kinds = tuple(functools.partial(on_mesh, apply) for apply in velocity.kinds)
-    return dataclasses.replace(velocity, kinds=kinds)
+    return dataclasses.replace(velocity, kinds=kinds, place=place)
 
 
 def network(dit: DiT, mesh: Mesh | None = None) -> Network:

@@ -116,7 +116,7 @@ class _Walk:
             self.front = self._fresh(jnp.concatenate([*self.before, noise]), arrival.own)
         else:
             own = jnp.zeros_like(self.front.sound[0]) if arrival.own is None else arrival.own
-            self.front = move(self.front, noise, own)
+            self.front = self._placed(move(self.front, noise, own))
 
     def _fresh(self, first: Float[Array, "KS H W C"], own: Any) -> Front:
         """The front with the first window on the line."""
@@ -124,7 +124,12 @@ class _Walk:
         z = jnp.zeros((steps, *first.shape), jnp.float32).at[0].set(first)
         tail = jnp.zeros((steps, self.config.overlap, *first.shape[1:]))
         sound = jnp.zeros((self.line.length, *own.shape), own.dtype).at[-1].set(own)
-        return Front(z, solvers.init(self.solver, z), tail, sound, self._memory(first.shape[1:]))
+        return self._placed(Front(z, solvers.init(self.solver, z), tail, sound, self._memory(first.shape[1:])))
+
+    def _placed(self, front: Front) -> Front:
+        """The front where its program leaves it; its memory lies where it belongs."""
+        z, kept, tail, sound = self.velocity.placed((front.z, front.kept, front.tail, front.sound))
+        return Front(z, kept, tail, sound, front.memory)
 
     def _memory(self, shape: tuple[int, ...]) -> Any:
         """Room for what the velocity remembers of the windows on the line."""
@@ -133,7 +138,7 @@ class _Walk:
     def _front(self, arrays: dict[str, np.ndarray]) -> Front:
         """The front of a state, on the device."""
         own = {name: jnp.asarray(arrays[name]) for name in Front._fields if name in arrays}
-        return Front(**own, memory=memory.from_host(self._memory(own["z"].shape[2:]), arrays))
+        return self._placed(Front(**own, memory=memory.from_host(self._memory(own["z"].shape[2:]), arrays)))
 
     def _calls(self, rows: list[tuple[int, Place]]) -> list[list[tuple[int, Place]]]:
         """The rows of every call of the program: windows by the kind of their step, those without one at the end."""

@@ -49,11 +49,12 @@ SCHEDULE = (Step(), Step(guided=False, skipped=True))
 """Of steps that keep guidance, and leave the blocks out."""
 
 
-def noted(make: Callable[..., Any], texts: list[str]) -> Callable[..., Any]:
-    """What makes a program, which notes the text of what is compiled at the first call."""
+def noted(make: Callable[..., Any], texts: list[str], programs: list[Any]) -> Callable[..., Any]:
+    """What makes a program, which is noted, with the text of what is compiled at the first call."""
 
     def made(*options: Any) -> Callable[..., Any]:
         program = make(*options)
+        programs.append(program)
 
         def run(*inputs: Any) -> Any:
             if not texts:
@@ -68,8 +69,8 @@ def noted(make: Callable[..., Any], texts: list[str]) -> Callable[..., Any]:
 def video(
     mesh: jax.sharding.Mesh | None, order: str, schedule: tuple[Step, ...] = ()
 ) -> tuple[np.ndarray, dict[str, Any], float]:
-    """Latents of a video, how many operations the blocks are in the order's program and what they move, and the share
-    of what the blocks added that a device holds.
+    """Latents of a video; how many operations the blocks are in the order's program, what they move, and how many
+    versions of each kind of step's program there are; the share of what the blocks added that a device holds.
     """
     dit, rng, c = part(MODEL, "dit"), np.random.default_rng(0), MODEL.dit
     normal = lambda *shape: rng.standard_normal(shape, np.float32)  # noqa: E731
@@ -87,14 +88,15 @@ def video(
         sounds=lambda first: iter(sounds[first:]),
     )  # fmt: skip
     velocity = make_velocity(dit, GUIDANCE, mesh, schedule, bool(schedule))
-    (module, name, make), texts = ORDERS[order], list[str]()
-    with mock.patch.object(module, name, noted(getattr(module, name), texts)):
+    (module, name, make), texts, programs = ORDERS[order], list[str](), list[Any]()
+    with mock.patch.object(module, name, noted(getattr(module, name), texts, programs)):
         denoise = make(velocity, solvers.solver("euler", STEPS, 5.0), WINDOW, "cpu", join)
     made = np.concatenate([block.z for block in denoise([source])])
     within = [line for line in texts[0].splitlines() if "run_blocks" in line]
     kept = memory.begin(velocity, 3, (4, *SIZE, 16))
     held = kept.added.addressable_shards[0].data.size / kept.added.size if schedule else 0.0
-    return made, {"blocks": len(within), "moves": moves("\n".join(within))}, held
+    told = {"blocks": len(within), "moves": moves("\n".join(within)), "versions": [p._cache_size() for p in programs]}
+    return made, told, held
 
 
 def decoded(place: jax.NamedSharding | None, conv: Conv = "taps") -> tuple[np.ndarray, list[list[int]]]:
@@ -125,10 +127,10 @@ def main(output: Path) -> None:
             apart = np.linalg.norm(made[:length] - alone[:length]) / np.linalg.norm(alone[:length])
             found[f"{name}, {order}"] = {"worst": float(apart)} | moved
     alone = video(None, "plain", SCHEDULE)[0]
-    made, _, held = video(make_mesh(MESHES["rows"], heads=MODEL.dit.heads), "wavefront", SCHEDULE)
+    made, told, held = video(make_mesh(MESHES["rows"], heads=MODEL.dit.heads), "wavefront", SCHEDULE)
     length = min(len(made), len(alone))
     apart = np.linalg.norm(made[:length] - alone[:length]) / np.linalg.norm(alone[:length])
-    found["rows, remembered"] = {"worst": float(apart), "held": held}
+    found["rows, remembered"] = {"worst": float(apart), "held": held, "versions": told["versions"]}
     output.write_text(json.dumps(found))
 
 

@@ -15,6 +15,11 @@ def test_a_video_is_that_of_one_device(on_eight, name):
     assert on_eight("sampling")[name]["worst"] < 1e-5
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_each_program_of_an_order_is_compiled_once(on_eight, name):
+    assert set(on_eight("sampling")[name]["versions"]) == {1}
+
+
 def test_rows_need_no_exchange(on_eight):
     """Within the blocks; before them windows are dealt to the devices, and after them velocities are gathered."""
     found = on_eight("sampling")
