@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -11,11 +14,15 @@ import pytest
 from flax import traverse_util
 
 from stableavatar_jax.diffusion.config import BRANCHES
+from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.models.compute import Compute
 from stableavatar_jax.models.config import LoRAConfig
 from stableavatar_jax.models.dit import DiT
+from stableavatar_jax.training import loop
 from stableavatar_jax.training import state as states
 from stableavatar_jax.training.config import OptimizerConfig
+from stableavatar_jax.training.directory import settle
+from stableavatar_jax.training.logs import read_rows
 from stableavatar_jax.training.optimizer import make_optimizer
 from stableavatar_jax.training.parts import dit
 from stableavatar_jax.training.parts.config import StepConfig
@@ -153,3 +160,24 @@ def test_one_compilation_for_each_shape():
         (state, batch), _ = run.step.trace(run.abstract, tiny.batch(0)).args_info
     assert len(traced) == 2
     assert all(leaf.donated for leaf in jax.tree.leaves(state)) and not any(b.donated for b in batch.values())
+
+
+def test_mesh_of_four_equals_one_device(tmp_path):
+    """Two steps in a process with four devices, weights cut along two and heads along two."""
+    script = "import tests.training.test_step as t, sys; t.two_steps(sys.argv[1], fsdp=2, tensor=2)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "4"}
+    child = subprocess.run([sys.executable, "-c", script, str(tmp_path / "four")], env=environment,
+                           capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr[-2000:]
+    two_steps(str(tmp_path / "one"), fsdp=1, tensor=1)
+    one, four = (read_rows(tmp_path / name / "metrics.csv") for name in ("one", "four"))
+    for name in ("loss", "gradient_norm", "mse_level_0.8_1.0"):
+        np.testing.assert_allclose([r[name] for r in one], [r[name] for r in four], rtol=1e-4)
+
+
+def two_steps(folder: str, **axes: int):
+    """The runs that the test above compares."""
+    run = dit.prepare(settle(tiny.config(run_dir=Path(folder), steps=2, mesh=MeshConfig(**axes))))
+    kernel = run.abstract.params["params"]["blocks"]["ffn"]["up"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape) == (2, 32 // axes["fsdp"], 48 // axes["tensor"])
+    loop.train(run, tiny.Synthetic())
