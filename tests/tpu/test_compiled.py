@@ -32,6 +32,7 @@ MODEL, SIZE, SLOT = AvatarConfig(), (21, 60, 104), 15
 
 @pytest.fixture(scope="module")
 def device():
+    jax.config.update("jax_enable_compilation_cache", False)  # without a TPU what is kept cannot be read again
     from jax.experimental import topologies
 
     return topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices[0]
