@@ -98,7 +98,9 @@ class DiT(nn.Module):
         """
         c = self.config
         reference = jnp.broadcast_to(reference, (len(z), *reference.shape[1:]))
-        x = self.patch_embedding(patchify(jnp.concatenate([z, reference.astype(z.dtype)], -1), c.patch))
+        patches = patchify(jnp.concatenate([z, reference.astype(z.dtype)], -1), c.patch)
+        # By frame: a TPU would store 52 columns of a grid as 56, and keep that beside the row that the blocks read.
+        x = self.patch_embedding(rearrange(patches, "B F h w P -> B F (h w) P")).reshape(*patches.shape[:-1], c.dim)
         e = nn.with_logical_constraint(self.time_embedding(sinusoid(t, c.time_dim)), ("batch", "embed_activation"))
         e0 = rearrange(self.time_projection(nn.silu(e)), "B (six D) -> B six D", six=6)
         e0 = nn.with_logical_constraint(e0, ("batch", None, "embed_activation"))

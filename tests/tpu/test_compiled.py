@@ -43,15 +43,17 @@ def placed(tree: Any, device: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
 
 
-def test_forward(device):
-    """Splash's call, no array of scores, and at most the 1.04 GB of temporaries that MaxDiffusion takes."""
+@pytest.mark.parametrize(("rows", "most"), [(1, 1.04e9), (3, 2.4e9)])
+def test_forward(device, rows, most):
+    """Splash's call, no array of scores, and at most the temporaries that MaxDiffusion takes."""
     dit = part(MODEL, "dit", settled(MODEL, "dit", device, "bfloat16"))
     assert dit.compute.attention == "splash"
     c, shape = MODEL.dit, lambda *n, dtype="bfloat16": jax.ShapeDtypeStruct(n, dtype)
-    text, image = (shape(c.layers, 1, n, c.dim) for n in (c.text_len, IMAGE_TOKENS))
+    text, image = (shape(c.layers, rows, n, c.dim) for n in (c.text_len, IMAGE_TOKENS))
     inputs = (
-        shape(1, *SIZE, 16), shape(1, dtype="float32"), shape(1, *SIZE, 20), Context((text, text), (image, image)),
-        AudioSlots(shape(1, SIZE[0], SLOT, c.dim), shape(SIZE[0], dtype="int32")),
+        shape(rows, *SIZE, 16), shape(rows, dtype="float32"), shape(rows, *SIZE, 20),
+        Context((text, text), (image, image)),
+        AudioSlots(shape(rows, SIZE[0], SLOT, c.dim), shape(SIZE[0], dtype="int32")),
     )  # fmt: skip
     run = jax.jit(lambda params, *inputs: dit.apply({"params": params}, *inputs, method="velocity"))
     compiled = run.lower(placed(abstract_params(dit), device), *placed(inputs, device)).compile()
@@ -59,8 +61,8 @@ def test_forward(device):
     assert text.count("tpu_custom_call") >= 1
     tokens = int(np.prod(SIZE)) // 4
     assert not re.search(rf"\[[\d,]*{tokens},{tokens}\]", text)
-    print(f"temporaries {memory.temp_size_in_bytes / 1e9:.2f} GB")
-    assert memory.temp_size_in_bytes < 1.04e9
+    print(f"rows {rows}: temporaries {memory.temp_size_in_bytes / 1e9:.2f} GB")
+    assert memory.temp_size_in_bytes < most
 
 
 @pytest.fixture(scope="module")
