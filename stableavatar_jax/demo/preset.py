@@ -47,6 +47,7 @@ config = SampleConfig(
 """The teacher: what the avatar was trained to, with its guidance."""
 
 student = change(
-    config, transformer=STUDENT, guidance="none", solver="euler", steps=4, levels=(1.0, 0.9, 0.75, 0.5)
-)
+    config, transformer=STUDENT, guidance="none", solver="euler", steps=4, levels=(1.0, 0.9, 0.75, 0.5),
+    x264_preset="veryfast",
+)  # fmt: skip
 """What was distilled from it (docs/distillation.md): 4 evaluations of a window in place of 32."""

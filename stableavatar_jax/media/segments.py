@@ -36,11 +36,12 @@ class Segments:
     """
 
     def __init__(
-        self, folder: Path, *, fps: int | float | Fraction, height: int, width: int, frames: int, crf: int = 18
-    ):
+        self, folder: Path, *, fps: int | float | Fraction, height: int, width: int, frames: int, crf: int = 18,
+        preset: str = "medium",
+    ):  # fmt: skip
         """`frames` is the length of a segment; the rest is as for `VideoWriter`."""
         self.folder, self.fps, self.frames = folder, frame_rate(fps), frames
-        self.height, self.width, self.crf = height, width, crf
+        self.height, self.width, self.crf, self.preset = height, width, crf, preset
         self.closed = 0
         """Segments that are whole, those of an earlier run too."""
         self.last = frames
@@ -83,7 +84,9 @@ class Segments:
 
     def _open(self) -> VideoWriter:
         path = segment(self.folder, self.closed)
-        return VideoWriter(path, fps=self.fps, height=self.height, width=self.width, crf=self.crf).__enter__()
+        return VideoWriter(
+            path, fps=self.fps, height=self.height, width=self.width, crf=self.crf, preset=self.preset
+        ).__enter__()
 
     def _close(self) -> None:
         video, self._video = self._video, None

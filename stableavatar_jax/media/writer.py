@@ -48,9 +48,10 @@ class VideoWriter:
         width: int,
         sound: Path | Sound | None = None,
         crf: int = 18,
+        preset: str = "medium",
     ):
-        """`crf` is x264's quality: 18 cannot be told from the frames, 23 is half the size. Raises Mistake for a frame
-        or a name that no such video has.
+        """`crf` is x264's quality: 18 cannot be told from the frames, 23 is half the size. Its `preset` is how much it
+        works for that. Raises Mistake for a frame or a name that no such video has.
         """
         if path.suffix.lower() != ".mp4":
             raise Mistake(f"{path}: the video is an MP4; give it a name that ends in .mp4")
@@ -60,7 +61,7 @@ class VideoWriter:
         self.fps = frame_rate(fps)
         self.shape = (height, width, 3)
         self.sound = sound
-        self.crf = crf
+        self.crf, self.preset = crf, preset
         self.frames = 0
         """Frames written so far."""
 
@@ -68,7 +69,8 @@ class VideoWriter:
         with ExitStack() as opened:
             self._file, sound = opened.enter_context(open_mp4(self.path, self.sound))
             with explained(self.path):
-                self._pictures = self._file.add_stream("libx264", rate=self.fps, options=_encoder(self.crf))
+                options = _encoder(self.crf, self.preset)
+                self._pictures = self._file.add_stream("libx264", rate=self.fps, options=options)
                 self._pictures.height, self._pictures.width, _ = self.shape
                 self._pictures.pix_fmt = "yuv420p"
                 coder = self._pictures.codec_context
@@ -117,14 +119,14 @@ def frame_rate(fps: int | float | Fraction) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def _encoder(crf: int) -> dict[str, str]:
+def _encoder(crf: int, preset: str) -> dict[str, str]:
     """x264's options, with which the same frames give the same bytes each time.
 
     Its AVX-512 code does not: frames between others came out differently in 1 of 5 runs at 64x96 (x264 165, FFmpeg 8).
     """
     cpu = Path("/proc/cpuinfo")
     wide = cpu.exists() and "avx512" in cpu.read_text()
-    return {"crf": str(crf), **({"x264-params": "asm=AVX2"} if wide else {})}
+    return {"crf": str(crf), "preset": preset, **({"x264-params": "asm=AVX2"} if wide else {})}
 
 
 @contextmanager

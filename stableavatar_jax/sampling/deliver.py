@@ -33,7 +33,7 @@ def deliver(config: SampleConfig, job: Job, avatar: Avatar, tell: Tell = silent)
         if keeping.preview:
             levels = np.asarray(solver_of(config.denoising).s)
             listeners.append(Preview(keeping.preview, job.fitted(), levels))
-        make(run, job, avatar, crf=keeping.crf, tell=both(*listeners))
+        make(run, job, avatar, crf=keeping.crf, preset=keeping.x264_preset, tell=both(*listeners))
         with job.sound.open() as sound:
             join(run.folder, keeping.output, sound=sound, fps=frame.fps, inputs=[config.inputs.audio])
         if latents and keeping.latents:

@@ -33,7 +33,9 @@ from stableavatar_jax.sampling.paths import check_written, run_folder
 from stableavatar_jax.sampling.program import Block
 from stableavatar_jax.sampling.progress import both, first_step
 from stableavatar_jax.sampling.restart import discard
+from stableavatar_jax.sampling.video import WAITING
 from stableavatar_jax.shapes import Float
+from stableavatar_jax.threads import behind
 
 
 def run(config: SampleConfig, listed: Sequence[Listed]) -> int:
@@ -156,13 +158,17 @@ class Maker:
     def _write(self, planned: Planned, job: Job, latents: Iterator[Float[np.ndarray, "n H W C"]]) -> None:
         config, frame = planned.job.config, job.frame
         height, width = frame.height * frame.enlarge, frame.width * frame.enlarge
-        crf = config.keeping.crf
+        keeping = config.keeping
         with (
             job.sound.open() as sound,
-            VideoWriter(planned.job.output, fps=frame.fps, height=height, width=width, sound=sound, crf=crf) as video,
-        ):
+            VideoWriter(
+                planned.job.output, fps=frame.fps, height=height, width=width, sound=sound, crf=keeping.crf,
+                preset=keeping.x264_preset,
+            ) as video,
+            behind(video.write, WAITING) as write,
+        ):  # fmt: skip
             for frames in self._avatar.decode(latents, job, self._tell):
-                video.write(frames)
+                write(frames)
 
     def _make_way(self, planned: Planned) -> None:
         """Look at what is written later. The record of an older video goes first: it is not of the new one."""

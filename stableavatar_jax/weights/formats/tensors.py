@@ -1,14 +1,14 @@
 """Tensors that stay on disk, or are not computed, until their values are needed."""
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stableavatar_jax.threads import ahead
 
 PIECE = 1 << 20  # bytes made at a time where a tensor is written: they stay in a core's cache while it is transposed
 STRIP = 32  # columns
@@ -76,11 +76,7 @@ def pieces_of(tensors: Iterable[LazyTensor]) -> Iterator[np.ndarray]:
     So one core turns tensors about and another writes them.
     """
     pieces = (piece for tensor in tensors for piece in tensor.pieces())
-    with ThreadPoolExecutor(1) as pool:
-        due = deque(pool.submit(next, pieces, None) for _ in range(AHEAD))
-        while (piece := due.popleft().result()) is not None:
-            due.append(pool.submit(next, pieces, None))
-            yield piece
+    return ahead(pieces, AHEAD)
 
 
 def is_count(value: Any) -> bool:
