@@ -24,3 +24,4 @@ def test_sizes_and_times_in_their_own_units():
 def test_the_last_line_of_a_video_says_time_and_share_of_real_time():
     told = ending(Path("talk.mp4"), 10.0, 125.0)
     assert told == "talk.mp4: 10.00 s of video in 2 min 5 s, 0.08 of real time"
+    assert ending(Path("talk.mp4"), 10.0, 125.0, 2.345).endswith("of real time; 2.35 frames a second once begun")

@@ -71,7 +71,7 @@ def make(config: SampleConfig) -> None:
     from stableavatar_jax.sampling.job import about, open_job
     from stableavatar_jax.sampling.live import Lag
     from stableavatar_jax.sampling.loras import read_loras
-    from stableavatar_jax.sampling.progress import Bars, both, ending, first_step
+    from stableavatar_jax.sampling.progress import Bars, Pace, both, ending, first_step
     from stableavatar_jax.sampling.restart import discard
     from stableavatar_jax.sampling.timeline import timeline
 
@@ -100,10 +100,13 @@ def make(config: SampleConfig) -> None:
     print(avatar.told(config.denoising), flush=True)
     if config.several.dry_run:
         return None
+    pace = Pace()
     with Bars() as bars:
         lag = Lag(job.sound, config.frame.fps) if isinstance(job.sound, LiveSound) else None
-        deliver(config, job, avatar, both(bars, first_step(), *([lag] if lag else [])))
-    return print(*filter(None, (lag, ending(keeping.output, job.known.seconds, time.perf_counter() - begun))), sep="\n")
+        deliver(config, job, avatar, both(bars, first_step(), pace, *([lag] if lag else [])))
+    taken = time.perf_counter() - begun
+    told = ending(keeping.output, job.known.seconds, taken, pace.frames_a_second())
+    return print(*filter(None, (lag, told)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The events while a video is made, and a listener: progress bars. Files and pages are listeners too."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +104,31 @@ def both(*listeners: Tell) -> Tell:
     return tell
 
 
-def ending(output: Path, seconds: float, taken: float) -> str:
-    """The last line of a run: its video, the time taken, and the share of real time (1: as fast as it plays)."""
-    return f"{output}: {seconds:.2f} s of video in {duration(taken)}, {seconds / taken:.2g} of real time"
+def ending(output: Path, seconds: float, taken: float, pace: float = 0.0) -> str:
+    """The last line of a run: its video, the time taken, the share of real time (1: as fast as it plays), and frames a
+    second once the first came.
+    """
+    told = f"{output}: {seconds:.2f} s of video in {duration(taken)}, {seconds / taken:.2g} of real time"
+    return f"{told}; {pace:.3g} frames a second once begun" if pace else told
+
+
+class Pace:
+    """A listener that counts frames from the first that comes on."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self._clock, self._first, self._last, self._begun = clock, 0, 0, 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Look at an event."""
+        if isinstance(event, Decoded):
+            self._last = event.done
+            if not self._first:
+                self._first, self._begun = event.done, self._clock()
+
+    def frames_a_second(self) -> float:
+        """Of the frames after the first ones, until now; 0 where there are none."""
+        new = self._last - self._first
+        return new / (self._clock() - self._begun) if new else 0.0
 
 
 def first_step() -> Tell:

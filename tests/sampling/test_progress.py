@@ -5,7 +5,7 @@ from unittest.mock import Mock
 from stableavatar_jax.media import LiveSound
 from stableavatar_jax.sampling import progress
 from stableavatar_jax.sampling.live import Lag
-from stableavatar_jax.sampling.progress import Bars, Decoded, Denoised, Encoding
+from stableavatar_jax.sampling.progress import Bars, Decoded, Denoised, Encoding, Pace
 
 
 def test_stages_that_take_turns_have_a_bar_each(monkeypatch):
@@ -31,3 +31,14 @@ def test_lag_is_counted_from_when_the_sound_of_a_frame_was_read():
         lag(Decoded(done, None))
     assert (lag.longest, lag.last) == (1.0, 1.0)  # frames 1 to 25 were heard at 1 and made at 2; up to 75 at 3 and 4
     assert len(lag._samples) == 1  # the past is not kept
+
+
+def test_the_pace_is_that_of_the_frames_after_the_first():
+    now = [10.0]
+    pace = Pace(lambda: now[0])
+    assert pace.frames_a_second() == 0
+    for second, done in ((30.0, 1), (31.0, 21), (32.0, 41)):
+        now[0] = second
+        pace(Decoded(done, 41))
+    now[0] = 34.0  # the file is whole
+    assert pace.frames_a_second() == 10
