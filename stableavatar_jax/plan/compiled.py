@@ -61,19 +61,24 @@ def finish(lowered: Any, what: str, topology: Topology, mesh: Any, memory: dict[
         needed = float(found[1]) * unit[found[2]] if found else 2 * topology.chip.memory
         rest = max(needed - sum(memory.values()), 0.0)
         note = "the compiler gave up for want of memory: no time is known"
-        return Told(**common, memory=memory | {"temporaries": rest}, notes=(note,))
-    stats = compiled.memory_analysis()
-    extra = stats.output_size_in_bytes - stats.alias_size_in_bytes
-    memory = memory | {
-        "temporaries": float(stats.temp_size_in_bytes), "results": float(max(extra, 0)),
-        "program": float(stats.generated_code_size_in_bytes),
-    }  # fmt: skip
+        return Told(**common, memory=memory | {"temporaries": rest}, accepted=False, notes=(note,))
     done = cost(Program(compiled.as_text(), dict(mesh.shape)), topology.chip)
     share = f"attention kernels are taken at {topology.chip.attention:.2f} of the peak, as measured by others"
     return Told(
-        **common, memory=memory, flops=done.flops, sent=_by_axes(done), seconds=_times(done),
-        mfu=mfu(flops, done.total, topology.chips, topology.chip), notes=(f"compiled for {topology.name}; {share}",),
+        **common, memory=memory | _beside_arguments(compiled.memory_analysis()), accepted=True, flops=done.flops,
+        sent=_by_axes(done), seconds=_times(done), mfu=mfu(flops, done.total, topology.chips, topology.chip),
+        notes=(f"compiled for {topology.name}; {share}",),
     )  # fmt: skip
+
+
+def _beside_arguments(stats: Any) -> dict[str, float]:
+    """Bytes that a program takes beside its arguments. Temporaries are those in use at once: JAX's own size of them
+    counts twice, for a TPU, what its compiler leaves unused (docs/pods.md).
+    """
+    results = max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
+    used = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - results
+    program = stats.generated_code_size_in_bytes
+    return {"temporaries": float(used), "results": float(results), "program": float(program)}
 
 
 def _by_axes(done: Cost) -> dict[str, float]:

@@ -30,6 +30,8 @@ class Told:
     """Bytes of results of collective operations, by `kind along axes`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """`computing`, of which attention's `kernels`; `waiting` for collectives, and those `hidden`; the `step` itself."""
+    accepted: bool | None = None
+    """Whether the chips' own compiler made the program, as it makes none that does not fit; None where not asked."""
     mfu: float = 0.0
     """Share of the chips' peak that the model's operations are."""
     notes: tuple[str, ...] = ()
@@ -37,8 +39,8 @@ class Told:
 
     @property
     def fits(self) -> bool:
-        """Whether a chip has the memory."""
-        return sum(self.memory.values()) <= self.available
+        """Whether a chip has the memory, by the compiler's word where it was asked."""
+        return sum(self.memory.values()) <= self.available if self.accepted is None else self.accepted
 
     def table(self) -> str:
         """A few lines for people."""
@@ -47,7 +49,8 @@ class Told:
         lines = [
             f"{self.what}, on {self.chips} chips of {self.topology}" + (f", mesh {self.mesh}" if self.mesh else ""),
             f"  memory of a chip, GB: {gb(self.memory)}; together {total / 1e9:.2f} of {self.available / 1e9:.1f}: "
-            + ("fits" if self.fits else "DOES NOT FIT"),
+            + ("fits" if self.fits else "DOES NOT FIT")
+            + (", by the compiler's word" if self.accepted is not None else ""),
             f"  operations: the model {self.model_flops / 1e12:.1f} TFLOP, a chip {self.flops / 1e12:.2f} TFLOP",
             f"  sent by a chip, GB: {gb(self.sent) or 'nothing'}",
         ]

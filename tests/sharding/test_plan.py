@@ -8,11 +8,14 @@ import pytest
 
 from stableavatar_jax.chips import PLANNED
 from stableavatar_jax.errors import Mistake
+from stableavatar_jax.hosts import MeshConfig
 from stableavatar_jax.plan import __main__ as plan
 from stableavatar_jax.plan import topology
+from stableavatar_jax.plan.compiled import finish
 from stableavatar_jax.plan.program import Program, _first_group
 from stableavatar_jax.plan.roofline import cost
 from stableavatar_jax.plan.topology import parse
+from stableavatar_jax.sharding import make_mesh
 
 
 def test_products_count_as_often_as_their_loop_turns():
@@ -140,6 +143,24 @@ def test_topologies():
     for wrong, words in (("v9:2x2", "unknown; there are v4"), ("v5p:4x4", "v5p:2x2x1"), ("h100:two", "h100:8")):
         with pytest.raises(Mistake, match=words):
             parse(wrong)
+
+
+class Refused:
+    """A program that a compiler has no memory for."""
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory. Used 20.50G of 15.75G hbm.")
+
+
+def test_a_compiler_has_the_last_word_on_what_fits():
+    mesh, chips = make_mesh(MeshConfig(), jax.devices()[:1]), parse("v5e:1x1")
+    made = jax.jit(jnp.sin).lower(jnp.ones(8))
+    much = {"weights": 2 * chips.chip.memory}
+    accepted, refused = (finish(program, "", chips, mesh, much, 0.0) for program in (made, Refused()))
+    assert accepted.fits and ": fits, by the compiler's word" in accepted.table()
+    assert not refused.fits and "DOES NOT FIT, by the compiler's word" in refused.table()
+    refused = finish(Refused(), "", chips, mesh, {"weights": 1e9}, 0.0)
+    assert sum(refused.memory.values()) == 20.5 * 2**30
 
 
 MEASURED = {("h200:1", "full"): (2.50, 14.8), ("h100:1", "attention"): (2.22, 16.8)}
