@@ -55,7 +55,8 @@ def test_forward(device, rows, most):
         Context((text, text), (image, image)),
         AudioSlots(shape(rows, SIZE[0], SLOT, c.dim), shape(SIZE[0], dtype="int32")),
     )  # fmt: skip
-    run = jax.jit(lambda params, *inputs: dit.apply({"params": params}, *inputs, method="velocity"))
+    velocity = lambda params, *inputs: dit.apply({"params": params}, *inputs, method="velocity")  # noqa: E731
+    run = jax.jit(velocity, compiler_options=compiler_options("tpu"))
     compiled = run.lower(placed(abstract_params(dit), device), *placed(inputs, device)).compile()
     text, memory = compiled.as_text(), compiled.memory_analysis()
     assert text.count("tpu_custom_call") >= 1
