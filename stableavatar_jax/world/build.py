@@ -18,7 +18,7 @@ from stableavatar_jax.world.config import FPS, SEEDS, TEST_CHARACTERS, BuildWorl
 from stableavatar_jax.world.draw import Pose, masks, render
 from stableavatar_jax.world.motion import draw_poses, speech_energy
 from stableavatar_jax.world.mouth import from_phonemes
-from stableavatar_jax.world.recording import draw_recording
+from stableavatar_jax.world.recording import Recording, draw_recording
 
 AHEAD = 128
 """Clips that may be drawn and not yet written; more would fill the memory where writing is slow."""
@@ -40,10 +40,8 @@ def build_world(config: BuildWorldConfig) -> int:
 
 def make_clip(config: BuildWorldConfig, number: int, take: int = 0) -> Clip:
     """The clip of a character; it follows from the configuration's seed and split and these numbers alone."""
-    held_out = config.split == "test"
-    character = draw_character(TEST_CHARACTERS * held_out + SEEDS * config.seed + number)
-    rng = np.random.default_rng((0x3011D, held_out, config.seed, number, take))
-    recording = draw_recording(rng, config.split, config.frames / FPS)
+    character = draw_character(TEST_CHARACTERS * (config.split == "test") + SEEDS * config.seed + number)
+    recording, rng = _recording(config, number, take)
     mouth = from_phonemes(recording.phonemes, config.frames, FPS)
     energy = speech_energy(recording.samples, SAMPLE_RATE, config.frames, FPS)
     poses = draw_poses(mouth, energy, rng, FPS, config.still)
@@ -63,6 +61,17 @@ def make_clip(config: BuildWorldConfig, number: int, take: int = 0) -> Clip:
         face_masks=tuple(map(png, faces)), lip_masks=tuple(map(png, lips)),
         sound=wav(recording.samples), prompt=character.caption, labels=json.dumps(labels, ensure_ascii=False),
     )  # fmt: skip
+
+
+def speaks(config: BuildWorldConfig, number: int, take: int = 0) -> bool:
+    """Whether the character says anything in its clip; a few are mute."""
+    return bool(_recording(config, number, take)[0].phonemes)
+
+
+def _recording(config: BuildWorldConfig, number: int, take: int) -> tuple[Recording, np.random.Generator]:
+    """What is heard in a clip, and what draws all else of it."""
+    rng = np.random.default_rng((0x3011D, config.split == "test", config.seed, number, take))
+    return draw_recording(rng, config.split, config.frames / FPS), rng
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -10,7 +10,7 @@ from PIL import Image
 from stableavatar_jax.data.clips.dataset import ClipDataset
 from stableavatar_jax.world import motion
 from stableavatar_jax.world.__main__ import main
-from stableavatar_jax.world.build import REST, BuildWorldConfig, build_world, make_clip
+from stableavatar_jax.world.build import REST, BuildWorldConfig, build_world, make_clip, speaks
 from stableavatar_jax.world.character import draw_character
 from stableavatar_jax.world.draw import Pose, render
 from stableavatar_jax.world.mouth import Mouth
@@ -41,6 +41,13 @@ def test_clips_are_whole_and_know_themselves(clips, config):
     rest = dict(zip(REST, labels["poses"][9], strict=True))
     pose = Pose(opening=labels["opening"][9], width=labels["width"][9], **rest)
     np.testing.assert_array_equal(render(character, pose, 48), np.asarray(clip.pictures([9])[0]))
+
+
+def test_whether_a_clip_speaks_is_known_before_it_is_drawn(config):
+    small = dataclasses.replace(config, size=16)
+    mute = next(number for number in range(100) if not speaks(small, number))
+    said = [bool(json.loads(make_clip(small, number).labels)["phonemes"]) for number in (0, mute)]
+    assert said == [speaks(small, 0), False] == [True, False]
 
 
 def test_splits_and_seeds_have_their_own_characters(config):
