@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,13 +16,14 @@ def test_items_are_made_ahead_in_their_order():
     def items() -> Iterator[int]:
         for number in range(5):
             made.append((number, threading.current_thread().name))
-            second.wait(10) if number == 2 else None
+            if number == 2:
+                third.set()
             yield number
 
-    second = threading.Event()
+    third = threading.Event()
     for number in ahead(items(), 2):
+        assert third.wait(10)  # while the first is taken
         taken.append(number)
-        second.set()  # the third is begun, or may be, while the first is taken
     assert taken == list(range(5)) and all(name.startswith("ahead") for _, name in made)
 
 
@@ -65,7 +67,9 @@ def test_all_is_written_in_order_and_no_more_wait_than_allowed():
     with behind(write, 2) as put:
         giver = threading.Thread(target=give, args=(put,))
         giver.start()
-        giver.join(0.2)
+        while len(given) < 2:
+            time.sleep(0.01)
+        giver.join(0.1)
         assert given == [0, 1]
         slow.set()
         giver.join(10)

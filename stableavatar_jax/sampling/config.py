@@ -35,8 +35,8 @@ class Keeping:
     crf: int = 18
     """Quality of the H.264 stream: lower is better and larger."""
     x264_preset: Literal["slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast"] = "medium"
-    """How much H.264 works for that quality: `veryfast` takes half as long as `medium`, and its pictures are 0.5 dB
-    further from the frames."""
+    """How much H.264 works for that quality: `veryfast` takes less time than `medium`, and its pictures are a
+    little further from the frames."""
     latents: Path | None = None
     """Keep the finished latents in this .npy file, for --decode-only."""
     preview: Path | None = None

@@ -42,14 +42,13 @@ def write(
     *,
     sound: Path | Sound | None,
     crf: int = 18,
-    preset: str = "medium",
     tell: Tell = silent,
 ) -> None:
     """Make a job's video and write it as MP4 with a sound, whole or not at all. Raises Mistake."""
     frame = job.frame
     height, width = frame.height * frame.enlarge, frame.width * frame.enlarge
     with (
-        VideoWriter(path, fps=frame.fps, height=height, width=width, sound=sound, crf=crf, preset=preset) as video,
+        VideoWriter(path, fps=frame.fps, height=height, width=width, sound=sound, crf=crf) as video,
         behind(video.write, WAITING) as put,
     ):
         for block in frames(job, avatar, tell=tell):
